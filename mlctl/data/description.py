@@ -1,0 +1,78 @@
+"""What prepared data is, as data: `data.json`."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+FILE_NAME = "data.json"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of a sample: its name, NumPy dtype and shape, the batch dimension left out."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How raw values become numbers near 1: (raw / scale - mean) / deviation.
+
+    `mean` and `deviation` are in units of raw / scale and hold one value for each index of the field's first
+    axis (channels of an image, columns of a table; one for a scalar), or nothing for 0 and 1.
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """Everything about prepared data but the numbers themselves."""
+
+    task: str
+    inputs: tuple[Field, ...]
+    input_scaling: tuple[Scaling, ...]
+    target: Field
+    target_scaling: Scaling
+    labels: tuple[str, ...]
+    """Names of the classes in the order of their numbers; empty where there are none."""
+    columns: tuple[str, ...]
+    """Names of the source's columns that make the first input, in order; empty for files of images."""
+    rows: dict[str, int]
+    """Rows of every split: train, validation, test."""
+
+    def save(self, folder: Path) -> None:
+        """Write `data.json` into `folder`."""
+        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read `data.json` from `folder`."""
+        return cls.from_json(json.loads((folder / FILE_NAME).read_text()))
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        """The description that `dataclasses.asdict` wrote."""
+        return cls(
+            task=raw["task"],
+            inputs=tuple(_field(each) for each in raw["inputs"]),
+            input_scaling=tuple(_scaling(each) for each in raw["input_scaling"]),
+            target=_field(raw["target"]),
+            target_scaling=_scaling(raw["target_scaling"]),
+            labels=tuple(raw["labels"]),
+            columns=tuple(raw["columns"]),
+            rows=dict(raw["rows"]),
+        )
+
+
+def _field(raw: Any) -> Field:
+    return Field(raw["name"], raw["dtype"], tuple(raw["shape"]))
+
+
+def _scaling(raw: Any) -> Scaling:
+    return Scaling(raw["scale"], tuple(raw["mean"]), tuple(raw["deviation"]))

@@ -1,0 +1,39 @@
+"""What a recipe can say about measuring."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mlctl.recipe.base import Count, PositiveFraction, Settings
+
+
+class LatencySettings(Settings):
+    """How long an answer takes."""
+
+    batch: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 32)
+    """Batch sizes to time."""
+
+    rounds: Annotated[int, Field(ge=10, le=100_000)] = 50
+    """Timed calls per model and batch size, the models taking turns."""
+
+    threads: Count = 1
+    """Threads that one call may use."""
+
+
+class EvalSettings(Settings):
+    """Every model that stands above is run on the same split."""
+
+    data: str | None = None
+    """The prepare step that measures; the nearest one above, unless this names another."""
+
+    split: Literal["train", "validation", "test"] = "test"
+    """The split that measures."""
+
+    metrics: tuple[str, ...] | None = None
+    """Figures to compute; all of the task's own, unless listed."""
+
+    latency: LatencySettings | None = LatencySettings()
+    """How to time the models; null leaves it out."""
+
+    confidence: PositiveFraction = 0.95
+    """Level of every interval."""

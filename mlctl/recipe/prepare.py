@@ -1,0 +1,168 @@
+"""What a recipe can say about data, task by task."""
+
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from mlctl.recipe.base import Count, Flag, Names, Positive, PositiveFraction, Settings
+
+SPLITS = ("train", "validation", "test")
+
+
+class SplitByShare(Settings):
+    """Rows are dealt out at random, by the recipe's seed."""
+
+    train: PositiveFraction = 0.8
+    """Share of rows to learn from."""
+
+    validation: PositiveFraction = 0.1
+    """Share of rows that steer training and compression."""
+
+    test: PositiveFraction = 0.1
+    """Share of rows that only measure."""
+
+    stratify: Flag = False
+    """Give every class the same shares (classification only)."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train, validation and test add up to {total:g}, not to 1")
+        return self
+
+
+class SplitByColumn(Settings):
+    """A column of the data says for every row `train`, `validation` or `test`."""
+
+    column: str
+    """The column's name."""
+
+
+class SplitFiles(Settings):
+    """The files of every split."""
+
+    train: Names
+    """Files to learn from."""
+
+    validation: Names | None = None
+    """Files that steer training and compression; without them a share of the train files is taken."""
+
+    test: Names
+    """Files that only measure."""
+
+
+class SplitByFiles(Settings):
+    """Every split has its own files, so `source` is left out."""
+
+    files: SplitFiles
+    """Paths or globs, beside the recipe; for images, folders of class folders."""
+
+    validation: PositiveFraction = 0.1
+    """Share of the train files' rows that becomes the validation split when no files are given for it."""
+
+    stratify: Flag = False
+    """Take that share from every class alike (classification only)."""
+
+
+def _kind_of_split(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields", ())
+    return "column" if "column" in keys else "files" if "files" in keys else "share"
+
+
+SplitSettings: TypeAlias = Annotated[
+    Annotated[SplitByShare, Tag("share")]
+    | Annotated[SplitByColumn, Tag("column")]
+    | Annotated[SplitByFiles, Tag("files")],
+    Discriminator(_kind_of_split),
+]
+
+
+class DataSettings(Settings):
+    """What every task's data has."""
+
+    source: Names | None = None
+    """A path, a glob, a folder of class folders, or a list of these, beside the recipe."""
+
+    split: SplitSettings = SplitByShare()
+    """Which rows are learnt from, steer, and measure."""
+
+    on_bad: Literal["fail", "skip"] = "fail"
+    """What a row does that cannot be used: fail the step, or be set aside, named and counted."""
+
+    duplicates: Literal["keep", "drop"] = "keep"
+    """`drop` keeps the first of rows that are equal in every input and in the target."""
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Self:
+        by_files = isinstance(self.split, SplitByFiles)
+        if by_files and self.source is not None:
+            raise ValueError("source and split.files both name files; keep one of them")
+        if not by_files and not self.source:
+            raise ValueError("source is missing: which file, glob or folder holds the data?")
+        return self
+
+
+class ImageSettings(Settings):
+    """How pixels are found and read."""
+
+    columns: Names | None = None
+    """The columns that hold the pixels, as names or globs, row by row of the image; files of images need none."""
+
+    shape: tuple[Count, Count, Count]
+    """Channels, height and width; image files are converted and resized to it."""
+
+    scale: Positive = 255.0
+    """The pixel value that becomes 1; the exported graph divides by it."""
+
+    standardize: Flag = False
+    """Also subtract the mean and divide by the deviation of each channel of the train split, in the graph."""
+
+
+class ImageClassificationData(DataSettings):
+    """Images, each of one class."""
+
+    task: Literal["image-classification"]
+    """One label out of several for every image."""
+
+    image: ImageSettings
+    """The input."""
+
+    label: str | None = None
+    """The column that holds the class; a folder of class folders needs none."""
+
+
+class FeatureSettings(Settings):
+    """Numeric columns."""
+
+    columns: Names
+    """The columns, as names or globs, in the order of the model's input."""
+
+    standardize: Flag = True
+    """Subtract the mean and divide by the deviation of the train split, in the exported graph."""
+
+
+class RegressionData(DataSettings):
+    """Rows of numbers, each with a number to predict."""
+
+    task: Literal["regression"]
+    """One number for every row."""
+
+    features: FeatureSettings
+    """The input."""
+
+    target: str
+    """The column to predict."""
+
+    standardize_target: Flag = True
+    """Learn the target in deviations from its mean; the graph turns answers back into the target's own unit."""
+
+    @model_validator(mode="after")
+    def _has_no_classes(self) -> Self:
+        if getattr(self.split, "stratify", False):
+            raise ValueError("split.stratify needs classes; a regression has none")
+        return self
+
+
+PrepareSettings: TypeAlias = Annotated[ImageClassificationData | RegressionData, Field(discriminator="task")]
+"""The one table of tasks that a recipe can name; `mlctl.tasks.table` holds what each does."""

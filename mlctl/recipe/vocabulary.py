@@ -1,0 +1,61 @@
+"""The one table of stages and what each can be told; and what each task measures."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from mlctl.recipe.distill import DistillSettings
+from mlctl.recipe.evaluate import EvalSettings
+from mlctl.recipe.export import ExportSettings
+from mlctl.recipe.prepare import PrepareSettings
+from mlctl.recipe.prune import PruneSettings
+from mlctl.recipe.quantize import QuantizeSettings
+from mlctl.recipe.serve import ServeSettings
+from mlctl.recipe.train import TrainSettings
+
+STAGE_SETTINGS: dict[str, Any] = {
+    "prepare": PrepareSettings,
+    "train": TrainSettings,
+    "prune": PruneSettings,
+    "distill": DistillSettings,
+    "export": ExportSettings,
+    "quantize": QuantizeSettings,
+    "eval": EvalSettings,
+    "serve": ServeSettings,
+}
+"""In the order of a model's life."""
+
+Direction: TypeAlias = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class TaskVocabulary:
+    """What a task measures: every metric and which way is better; `main` is the one that tables show first.
+
+    A metric's name may hold one `<k>`, which stands for a whole number from 1.
+    """
+
+    main: str
+    metrics: dict[str, Direction]
+    default: tuple[str, ...]
+
+
+TASKS: dict[str, TaskVocabulary] = {
+    "image-classification": TaskVocabulary(
+        main="accuracy",
+        metrics={
+            "accuracy": "higher",
+            "top_<k>_accuracy": "higher",
+            "precision": "higher",
+            "recall": "higher",
+            "f1": "higher",
+            "log_loss": "lower",
+        },
+        default=("accuracy", "precision", "recall", "f1", "log_loss"),
+    ),
+    "regression": TaskVocabulary(
+        main="rmse",
+        metrics={"mse": "lower", "rmse": "lower", "mae": "lower", "r2": "higher"},
+        default=("mse", "rmse", "mae", "r2"),
+    ),
+}
+"""The one table of tasks' metrics; `mlctl.tasks.table` holds what each task does."""
