@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from mlctl.recipe.base import Flag, Fraction, Positive, Settings
+from mlctl.recipe.base import Flag, Fraction, Positive
 from mlctl.recipe.networks import CnnSettings, NetworkSettings
 from mlctl.recipe.train import FitSettings
 

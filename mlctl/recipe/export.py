@@ -17,4 +17,5 @@ class ExportSettings(Settings):
     """Version of the ONNX operator set."""
 
     tolerance: Positive = 1.0e-4
-    """Largest difference to torch on held-out samples, absolute or relative to the answer, whichever is smaller; above it the step's gate fails (exit 21)."""
+    """Largest difference to torch on held-out samples, absolute or relative to the answer, whichever is smaller;
+    above it the step's gate fails (exit 21)."""

@@ -51,7 +51,5 @@ class CnnSettings(Settings):
     """Share of features that each training step leaves out before the linear layer."""
 
 
-NetworkSettings: TypeAlias = Annotated[
-    LinearSettings | MlpSettings | CnnSettings, Field(discriminator="arch")
-]
+NetworkSettings: TypeAlias = Annotated[LinearSettings | MlpSettings | CnnSettings, Field(discriminator="arch")]
 """The one table of networks that a recipe can name; `mlctl.models.table` builds each."""

@@ -64,9 +64,7 @@ class AdamWSettings(Settings):
     """Decoupled pull of matrices and kernels towards zero; biases and normalization are left out."""
 
 
-OptimizerSettings: TypeAlias = Annotated[
-    SgdSettings | AdamSettings | AdamWSettings, Field(discriminator="name")
-]
+OptimizerSettings: TypeAlias = Annotated[SgdSettings | AdamSettings | AdamWSettings, Field(discriminator="name")]
 """The one table of optimizers."""
 
 
