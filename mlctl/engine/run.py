@@ -1,0 +1,128 @@
+"""Carries out a plan and ends in one verdict."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from mlctl import __version__
+from mlctl.engine.figures import Figure, FigureName
+from mlctl.engine.gates import Difference, Gate, GateResult, judge
+from mlctl.engine.making import Maker, RunOptions
+from mlctl.engine.memory import GateMemory
+from mlctl.engine.plan import Action, Life, Plan, PlannedStep
+from mlctl.engine.store import Artifact, Store
+from mlctl.engine.verdict import Failure, Outcome, StepResult, Verdict
+from mlctl.errors import Interrupted, MlctlError
+from mlctl.events import StepAborted, StepFinished, StepReused, StepStarted, Tell
+
+Comparer: TypeAlias = Callable[[Gate, Mapping[str, Path]], Difference | None]
+"""Finds a gate's paired difference in the folders of the steps that it names."""
+
+
+@dataclass
+class _Progress:
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    results: list[StepResult] = field(default_factory=list)
+    gates: list[GateResult] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    is_stopped: bool = False
+
+    @property
+    def figures(self) -> dict[FigureName, Figure]:
+        return {each.name(result.step): each for result in self.results for each in result.figures}
+
+
+class Runner:
+    """Runs plans into a store."""
+
+    def __init__(self, store: Store, options: RunOptions, tell: Tell, comparer: Comparer) -> None:
+        self._store = store
+        self._options = options
+        self._tell = tell
+        self._maker = Maker(store, options, tell)
+        self._memory = GateMemory(store.root / "gates", comparer)
+
+    def run(self, plan: Plan, command: str) -> Verdict:
+        """Make what the plan says is missing, judge the gates, and say what became of it all.
+
+        A step that fails, or whose own gate fails, stops the run; with `keep_going` only what needs it is left out.
+        """
+        progress = _Progress()
+        for planned in plan.steps:
+            self._advance(plan.life, planned, progress)
+        for gate in plan.life.gates:
+            progress.gates.append(self._judge(gate, progress))
+        return Verdict(
+            mlctl=__version__,
+            command=command,
+            recipe=str(plan.life.recipe),
+            steps=tuple(progress.results),
+            gates=tuple(progress.gates),
+            failures=tuple(progress.failures),
+        )
+
+    def _advance(self, life: Life, planned: PlannedStep, progress: _Progress) -> None:
+        inputs = {each.name: progress.artifacts.get(each.name) for each in planned.step.stage.inputs().values()}
+        present = {name: artifact for name, artifact in inputs.items() if artifact}
+        if progress.is_stopped or len(present) < len(inputs):
+            progress.results.append(_result(planned, Outcome.SKIPPED))
+            return
+        try:
+            artifact, result = self._carried_out(life, planned, present)
+        except MlctlError as error:
+            self._tell(StepAborted(planned.step.name, error.what))
+            progress.failures.append(Failure.of(error, planned.step.name))
+            progress.results.append(_result(planned, Outcome.FAILED))
+            progress.is_stopped = not self._options.keep_going or isinstance(error, Interrupted)
+            return
+        self._store.link(life.name, planned.step.name, planned.fingerprint)
+        progress.results.append(result)
+        self._judge_own_gates(planned, artifact, progress)
+
+    def _carried_out(
+        self, life: Life, planned: PlannedStep, inputs: Mapping[str, Artifact]
+    ) -> tuple[Artifact, StepResult]:
+        name = planned.step.name
+        if planned.damage:
+            raise planned.damage
+        if planned.action is Action.REUSE and planned.artifact:
+            self._tell(StepReused(name))
+            self._store.tidy(planned.fingerprint)
+            return planned.artifact, _result(planned, Outcome.REUSED, planned.artifact)
+        self._tell(StepStarted(name, planned.action.value, tuple(map(str, planned.reasons))))
+        artifact = self._maker.make(life, planned, inputs)
+        seconds = artifact.manifest.made.seconds
+        self._tell(StepFinished(name, seconds))
+        outcome = Outcome.RESUMED if planned.action is Action.RESUME else Outcome.RAN
+        return artifact, replace(_result(planned, outcome, artifact), seconds=seconds)
+
+    def _judge_own_gates(self, planned: PlannedStep, artifact: Artifact, progress: _Progress) -> None:
+        name = planned.step.name
+        own = [self._judge(Gate.of(f"{name}.{condition}"), progress) for condition in planned.step.stage.conditions()]
+        progress.gates.extend(own)
+        if all(gate.exit_code == 0 for gate in own):
+            progress.artifacts[name] = artifact
+        elif not self._options.keep_going:
+            progress.is_stopped = True
+
+    def _judge(self, gate: Gate, progress: _Progress) -> GateResult:
+        artifacts = {
+            name.step: progress.artifacts[name.step]
+            for name in gate.comparison.figures
+            if name.step in progress.artifacts
+        }
+        return judge(gate, progress.figures, lambda each: self._memory.difference(each, artifacts))
+
+
+def _result(planned: PlannedStep, outcome: Outcome, artifact: Artifact | None = None) -> StepResult:
+    return StepResult(
+        step=planned.step.name,
+        stage=planned.step.stage.name,
+        outcome=outcome,
+        fingerprint=planned.fingerprint,
+        folder=str(artifact.folder) if artifact else None,
+        seconds=0.0,
+        reasons=tuple(map(str, planned.reasons)),
+        figures=artifact.manifest.figures if artifact else (),
+    )
