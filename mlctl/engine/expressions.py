@@ -14,7 +14,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from mlctl.engine.figures import FigureName
 
@@ -30,7 +30,7 @@ _TOKEN: Final = re.compile(
 _COMPARISONS: Final[dict[str, Callable[[float, float], bool]]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
-_ARITHMETIC: Final[dict[str, Callable[[float, float], float]]] = {
+_ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
 }  # fmt: skip
 MAX_LENGTH: Final = 1000
@@ -83,8 +83,8 @@ class Comparison:
         return {">": True, ">=": True, "<": False, "<=": False}.get(self.symbol)
 
 
-def evaluate(expression: Expression, values: Mapping[FigureName, float]) -> float:
-    """The expression's value. Raises ZeroDivisionError."""
+def evaluate(expression: Expression, values: Mapping[FigureName, Any]) -> Any:
+    """The expression's value, of the type of `values` (numbers, or arrays). Raises ZeroDivisionError."""
     match expression:
         case Number(value):
             return value

@@ -109,7 +109,7 @@ class Planner:
             revision=stage.revision,
             settings=stage.settings(),
             inputs={role: fingerprints[each.name] for role, each in stage.inputs().items()},
-            sources=tuple(self._ledger.look(file, base.absolute()) for file in stage.sources()),
+            sources=tuple(self._ledger.look(file, base) for file in stage.sources()),
         )
 
     def _planned(self, life: Life, step: Step[Any], identity: Identity, is_forced: bool) -> PlannedStep:

@@ -24,9 +24,12 @@ class SourceLedger:
         self._is_changed = False
 
     def look(self, file: Path, base: Path) -> SourceFile:
-        """The file's digest, read only when it is not remembered. Raises DataError when it cannot be read."""
-        absolute = Path(os.path.normpath(base / file))
-        name = absolute.relative_to(base).as_posix() if absolute.is_relative_to(base) else str(absolute)
+        """The file's digest, read only when it is not remembered; its path is told from the folder `base`.
+
+        Raises DataError when it cannot be read.
+        """
+        absolute, root = Path(os.path.abspath(file)), Path(os.path.abspath(base))  # noqa: PTH100
+        name = absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
         try:
             return SourceFile(name, self._digest(absolute), absolute.stat().st_size)
         except OSError as error:

@@ -124,15 +124,19 @@ class Store:
         _flush_file(scratch / FILE_NAME)
         _flush_folder(scratch)
         target = self.root / "artifacts" / manifest.fingerprint
-        self._clear(target)
+        self.discard(target)
         scratch.rename(target)
         _flush_folder(target.parent)
         remove(self.root / "work" / manifest.fingerprint)
         return Artifact(target, manifest)
 
-    def remove_artifact(self, fingerprint: str) -> None:
-        """Take an artifact away, whole: it is out of sight before its files go."""
-        self._clear(self.root / "artifacts" / fingerprint)
+    def discard(self, folder: Path) -> None:
+        """Take a folder of the store away, whole: it is out of sight before its files go."""
+        if folder.exists():
+            aside = self.root / "work" / f"{folder.name}.discarded"
+            remove(aside)
+            folder.rename(aside)
+            remove(aside)
 
     def drop_scratch(self, fingerprint: str) -> None:
         """Forget the unfinished files, and keep what can be resumed from."""
@@ -171,13 +175,6 @@ class Store:
             return Manifest.load(self.root / "steps" / recipe / step)
         except ArtifactDamaged:
             return None
-
-    def _clear(self, target: Path) -> None:
-        if target.exists():
-            aside = self.root / "work" / f"{target.name}.replaced"
-            remove(aside)
-            target.rename(aside)
-            remove(aside)
 
 
 def write_whole(path: Path, text: str) -> None:

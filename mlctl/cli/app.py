@@ -1,0 +1,39 @@
+"""The commands, in the order in which `mlctl --help` shows them."""
+
+from typing import Annotated
+
+import typer
+
+from mlctl import __version__
+from mlctl.cli.commands import doctor, gc, init, plan, run, schema, show, verify
+from mlctl.cli.commands.stage import BUILT, NOT_BUILT, stage_command
+
+app = typer.Typer(
+    name="mlctl",
+    help="One recipe, one command line, for the whole life of a model.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def mlctl(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """One recipe, one command line, for the whole life of a model."""
+    if version:
+        typer.echo(f"mlctl {__version__}")
+        raise typer.Exit
+
+
+app.command("run")(run.run)
+for stage, purpose in {**BUILT, **NOT_BUILT}.items():
+    app.command(stage, help=purpose)(stage_command(stage))
+app.command("plan")(plan.plan)
+app.command("show")(show.show)
+app.command("init")(init.init)
+app.command("schema")(schema.schema)
+app.command("verify")(verify.verify)
+app.command("gc")(gc.gc)
+app.command("doctor")(doctor.doctor)

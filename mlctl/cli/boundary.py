@@ -1,0 +1,58 @@
+"""The one place where errors become messages and exit codes."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+from typer._click import exceptions as click
+
+from mlctl.cli.app import app
+from mlctl.cli.failure import show_failure
+from mlctl.errors import Interrupted, MlctlError, UsageError
+
+BUG = 1
+BROKEN_PIPE = 141
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code of a command line, after its message if it failed."""
+    try:
+        return _code(app(list(arguments), prog_name="mlctl", standalone_mode=False))
+    except click.ClickException as error:
+        return _refused(error, arguments)
+    except (click.Abort, KeyboardInterrupt):
+        return show_failure(Interrupted(signal.SIGINT), arguments)
+    except MlctlError as error:
+        if "--debug" in arguments:
+            traceback.print_exception(error)
+        return show_failure(error, arguments)
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001
+        return _show_bug(error, arguments)
+
+
+def _refused(error: click.ClickException, arguments: Sequence[str]) -> int:
+    if isinstance(error, click.NoArgsIsHelpError):
+        sys.stdout.write(f"{error.format_message()}\n")
+        return UsageError.exit_code
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "mlctl"
+    refusal = UsageError(error.format_message(), next=f"`{command} --help` shows what it takes")
+    return show_failure(refusal, arguments)
+
+
+def _code(result: object) -> int:
+    return result if isinstance(result, int) else 0
+
+
+def _show_bug(error: Exception, arguments: Sequence[str]) -> int:
+    if "--debug" in arguments:
+        traceback.print_exception(error)
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    sys.stderr.write(f"mlctl: a bug in mlctl: {what}\n  next: report it with what `--debug` prints\n")
+    return BUG

@@ -1,0 +1,63 @@
+"""`mlctl STAGE`: the steps of one stage, and whatever they need that is not there yet."""
+
+from collections.abc import Callable
+from typing import Final
+
+from mlctl.cli.options import (
+    DebugFlag,
+    DeviceOption,
+    ForceOption,
+    JsonFlag,
+    JunitOption,
+    KeepGoingFlag,
+    OverrideArgument,
+    QuietFlag,
+    RecipeArgument,
+    SetOption,
+    StoreOption,
+    ThreadsOption,
+)
+from mlctl.errors import UsageError
+
+BUILT: Final = {
+    "prepare": "Read, clean and split the data.",
+    "train": "Train a network.",
+    "export": "Turn trained models into ONNX graphs, and compare them.",
+    "eval": "Run every model on the same held-out data.",
+}
+NOT_BUILT: Final = {
+    "quantize": "Turn floats into integers (not built in this release).",
+    "prune": "Take parts out of a network (not built in this release).",
+    "distill": "Let a small network learn from a large one (not built in this release).",
+    "serve": "Answer requests over the network (not built in this release).",
+}
+
+
+def stage_command(stage: str) -> Callable[..., int]:
+    """The command that runs the steps of `stage`."""
+
+    def command(
+        recipe: RecipeArgument,
+        overrides: OverrideArgument = None,
+        set_: SetOption = None,
+        store: StoreOption = None,
+        force: ForceOption = None,
+        keep_going: KeepGoingFlag = False,
+        device: DeviceOption = "auto",
+        threads: ThreadsOption = None,
+        json: JsonFlag = False,
+        junit: JunitOption = None,
+        quiet: QuietFlag = False,
+        debug: DebugFlag = False,
+    ) -> int:
+        if stage in NOT_BUILT:
+            raise UsageError(f"{stage} is not built in this release of mlctl", where=recipe)
+        from mlctl.cli.output import Output
+        from mlctl.cli.session import Session, run_options
+
+        session = Session(recipe, (*(overrides or ()), *(set_ or ())), store)
+        plan = session.plan(session.needed_for(stage), force or ())
+        output = Output(as_json=json, is_quiet=quiet, junit=junit)
+        return output.finish(session.run(stage, plan, run_options(device, threads, keep_going), output))
+
+    return command

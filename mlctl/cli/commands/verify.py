@@ -1,0 +1,21 @@
+"""`mlctl verify`: every stored byte is read again."""
+
+import json as json_text
+import sys
+from dataclasses import asdict
+
+from mlctl.cli.options import DebugFlag, JsonFlag, RecipeArgument, StoreOption
+
+
+def verify(recipe: RecipeArgument, store: StoreOption = None, json: JsonFlag = False, debug: DebugFlag = False) -> int:
+    """Read every file of the store again and compare it with what was written; exit 3 names what is damaged."""
+    from mlctl.cli.session import Session
+    from mlctl.engine.verification import verify_store
+
+    checks = verify_store(Session(recipe, (), store).store)
+    if json:
+        sys.stdout.write(json_text.dumps([asdict(check) for check in checks], indent=2) + "\n")
+    else:
+        for check in checks:
+            sys.stdout.write(f"{check.step:<12} {check.fingerprint[:12]}  {check.damage or 'whole'}\n")
+    return max((check.exit_code for check in checks), default=0)

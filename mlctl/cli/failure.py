@@ -1,0 +1,26 @@
+"""How a refusal looks: text on stderr, or a verdict on stdout for `--json`."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from mlctl import __version__
+from mlctl.engine.verdict import Failure, Verdict
+from mlctl.errors import MlctlError, RecipeError
+
+
+def show_failure(error: MlctlError, arguments: Sequence[str]) -> int:
+    """Write the failure as `arguments` ask for it, and return its exit code."""
+    failure = Failure.of(error)
+    if "--json" in arguments:
+        command = next((each for each in arguments if not each.startswith("-")), "")
+        verdict = Verdict(__version__, command, recipe=None, failures=(failure,))
+        sys.stdout.write(json.dumps(verdict.to_json(), indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stderr.write(failure_text(error) + "\n")
+    return failure.exit_code
+
+
+def failure_text(error: MlctlError) -> str:
+    """Where, what, and what to do next."""
+    return str(error) if isinstance(error, RecipeError) else f"mlctl: {error}"

@@ -1,0 +1,15 @@
+"""The console script. Whatever can be answered without a command line parser is answered first."""
+
+import sys
+
+from mlctl import __version__
+
+
+def main() -> None:
+    """Run the command line in `sys.argv` and exit with its code."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"mlctl {__version__}\n")
+        return
+    from mlctl.cli.boundary import run
+
+    sys.exit(run(sys.argv[1:]))

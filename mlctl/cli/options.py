@@ -1,0 +1,38 @@
+"""The options that commands share: all of them are about this run, none about the model."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+RecipeArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+OverrideArgument: TypeAlias = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the recipe's.")
+]
+SetOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace one value of the recipe, such as train.epochs=3."),
+]
+StoreOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--store", envvar="MLCTL_STORE", metavar="FOLDER", help="Where artifacts lie.", show_default=False),
+]
+ForceOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--force", metavar="STEP", help="Make this step again, whatever is there.")
+]
+UntilOption: TypeAlias = Annotated[
+    str | None, typer.Option("--until", metavar="STEP", help="Leave out what stands below this step.")
+]
+KeepGoingFlag: TypeAlias = Annotated[
+    bool, typer.Option("--keep-going", help="After a failure, go on with what does not need it.")
+]
+DeviceOption: TypeAlias = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda:N", help="Where to train.")]
+ThreadsOption: TypeAlias = Annotated[
+    int | None, typer.Option("--threads", min=1, metavar="N", help="Cores to use; all that there are by default.")
+]
+JsonFlag: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+JunitOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write the gates as JUnit XML.")
+]
+QuietFlag: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Tell nothing on stderr but errors.")]
+DebugFlag: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]

@@ -1,0 +1,65 @@
+"""Where a command's words go: results to stdout, everything else to stderr."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from mlctl.engine.plan import Life
+from mlctl.engine.verdict import Verdict
+from mlctl.events import Tell, silent
+
+WIDTH_OF_A_PIPE = 200
+
+
+@dataclass(frozen=True)
+class Output:
+    """How this run speaks."""
+
+    as_json: bool = False
+    is_quiet: bool = False
+    junit: Path | None = None
+
+    @contextmanager
+    def telling(self, life: Life) -> Iterator[Tell]:
+        """A `Tell` that draws on stderr: live on a terminal, plain lines elsewhere."""
+        if self.is_quiet:
+            yield silent
+            return
+        width = max((len(step.name) for step in life.steps), default=0)
+        if is_terminal(sys.stderr):
+            from mlctl.cli.live import live_progress
+
+            with live_progress(width) as tell:
+                yield tell
+        else:
+            from mlctl.cli.lines import PlainLines
+
+            yield PlainLines(width, sys.stderr).tell
+
+    def finish(self, verdict: Verdict) -> int:
+        """Write the verdict in every form that was asked for, and return its exit code."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(verdict.to_json(), indent=2, ensure_ascii=False) + "\n")
+        else:
+            from mlctl.cli.tables import show_verdict
+
+            show_verdict(verdict)
+        if self.junit:
+            from mlctl.cli.junit import write_junit
+
+            write_junit(verdict, self.junit)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            from mlctl.cli.github import annotate
+
+            annotate(verdict)
+        return verdict.exit_code
+
+
+def is_terminal(stream: IO[str]) -> bool:
+    """Whether a person watches the stream: a terminal that can move its cursor, and no CI."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")

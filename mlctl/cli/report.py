@@ -1,0 +1,121 @@
+"""What a verdict's tables say, as text, whoever draws them."""
+
+import math
+from dataclasses import dataclass
+
+from mlctl.engine.figures import Figure
+from mlctl.engine.gates import GateResult, Outcome
+from mlctl.engine.verdict import StepResult, Verdict
+from mlctl.units import size_text
+
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """One row per model that was evaluated."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One gate, in words."""
+
+    outcome: Outcome
+    gate: str
+    values: str
+    note: str
+
+
+def model_table(verdict: Verdict) -> ModelTable | None:
+    """The table of the last evaluation, or None where nothing was evaluated."""
+    evaluations = [step for step in verdict.steps if step.stage == "eval" and step.figures]
+    if not evaluations:
+        return None
+    evaluation = evaluations[-1]
+    models = tuple(dict.fromkeys(figure.model for figure in evaluation.figures if figure.model))
+    main = next(figure for figure in evaluation.figures if figure.main)
+    columns = _columns(evaluation, main.figure)
+    parities = {step.step: _named(step.figures, "parity") for step in verdict.steps}
+    rows = tuple(
+        (model, *(_cell(_named(evaluation.figures, name, model), name) for name in columns), _cell(parities[model]))
+        for model in models
+    )
+    return ModelTable(("model", *(_heading(name, main) for name in columns), "parity"), rows)
+
+
+def _columns(evaluation: StepResult, main: str) -> tuple[str, ...]:
+    others = dict.fromkeys(figure.figure for figure in evaluation.figures)
+    latencies = tuple(name for name in others if name.startswith("p50_"))
+    return (main, "difference", "bytes", "parameters", *latencies)
+
+
+def _heading(name: str, main: Figure) -> str:
+    if name == main.figure:
+        return f"{name} (95 % interval)"
+    if name.startswith("p50_batch_"):
+        return f"p50 batch {name.removeprefix('p50_batch_')}"
+    return {"difference": "vs first", "bytes": "size"}.get(name, name)
+
+
+def _named(figures: tuple[Figure, ...], name: str, model: str | None = None) -> Figure | None:
+    return next((each for each in figures if each.figure == name and each.model == model), None)
+
+
+def _cell(figure: Figure | None, name: str = "") -> str:
+    if figure is None:
+        return ABSENT
+    text = value_text(figure)
+    if figure.low is None or figure.high is None:
+        return text
+    if name == "difference":
+        return f"{figure.value:+.4f} [{figure.low:+.4f}, {figure.high:+.4f}]"
+    return f"{text} [{number_text(figure.low)}, {number_text(figure.high)}]"
+
+
+def value_text(figure: Figure) -> str:
+    """A figure's value with its unit."""
+    if figure.unit == "bytes":
+        return size_text(figure.value)
+    if figure.unit == "ms":
+        return f"{figure.value:.3f} ms"
+    return number_text(figure.value)
+
+
+def number_text(value: float) -> str:
+    """A number with four digits that matter: `0.9852`, `157,002`, `3.1e-05`."""
+    if math.isfinite(value) and value == round(value) and abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+
+
+def step_lines(verdict: Verdict) -> tuple[str, ...]:
+    """One line per step with what it measured."""
+    width = max((len(step.step) for step in verdict.steps), default=0)
+    return tuple(
+        f"{step.step:<{width}}  " + "  ".join(f"{each.figure} {value_text(each)}" for each in step.figures)
+        for step in verdict.steps
+        if step.figures
+    )
+
+
+def gate_rows(verdict: Verdict) -> tuple[GateRow, ...]:
+    """Every gate that was judged; those whose figures were not wanted by this command are left out."""
+    return tuple(_gate_row(gate) for gate in verdict.gates if gate.outcome is not Outcome.NOT_MEASURED)
+
+
+def _gate_row(gate: GateResult) -> GateRow:
+    values = ""
+    if gate.left is not None and gate.right is not None:
+        values = f"{number_text(gate.left)} against {number_text(gate.right)}"
+    notes = [gate.note] if gate.note else []
+    if gate.difference:
+        found = gate.difference
+        notes.insert(
+            0,
+            f"difference [{found.low:+.4f}, {found.high:+.4f}] at {found.confidence:.0%}"
+            + (f", McNemar p {found.p_value:.3g}" if found.p_value is not None else ""),
+        )
+    return GateRow(gate.outcome, gate.text, values, "; ".join(notes))

@@ -1,0 +1,98 @@
+"""What a command works with: the recipe, the store, and someone to tell."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mlctl.cli.interrupts import raising_interrupts
+from mlctl.cli.output import Output
+from mlctl.engine.collection import remember_recipe, remembered_recipes
+from mlctl.engine.making import RunOptions
+from mlctl.engine.plan import Life, Plan, Planner
+from mlctl.engine.run import Runner
+from mlctl.engine.sources import SourceLedger
+from mlctl.engine.store import Store
+from mlctl.engine.verdict import Verdict
+from mlctl.errors import UsageError
+from mlctl.recipe.loading import load_recipe
+from mlctl.recipe.recipe import Recipe
+from mlctl.stages.assembly import assemble, buildable, check_built
+from mlctl.stages.comparison import paired_difference
+
+STORE_NAME = ".mlctl"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One recipe, with this run's overrides, and its store."""
+
+    path: Path
+    overrides: tuple[str, ...]
+    store_folder: Path | None
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe, checked. Raises RecipeError with all of its problems."""
+        return load_recipe(self.path, self.overrides)
+
+    @cached_property
+    def life(self) -> Life:
+        """The recipe as the engine sees it."""
+        return assemble(self.recipe)
+
+    @cached_property
+    def store(self) -> Store:
+        """Beside the recipe, unless this run says otherwise."""
+        return Store(self.store_folder or self.path.parent / STORE_NAME)
+
+    def plan(self, wanted: frozenset[str], forced: Sequence[str] = ()) -> Plan:
+        """What a run would do. Raises NotBuilt when a wanted step cannot be made by this release."""
+        check_built(self.recipe, self.life, wanted)
+        for name in forced:
+            self.life.step(name)
+        planner = Planner(self.store, SourceLedger(self.store.root / "sources.json"))
+        return planner.plan(self.life, wanted, frozenset(forced))
+
+    def run(self, command: str, plan: Plan, options: RunOptions, output: Output) -> Verdict:
+        """Carry out the plan, telling `output`."""
+        self.store.prepare()
+        remember_recipe(self.store, self.path)
+        with raising_interrupts(), output.telling(self.life) as tell:
+            return Runner(self.store, options, tell, paired_difference).run(plan, command)
+
+    def until(self, last: str | None) -> frozenset[str]:
+        """The steps down to `last`, or all."""
+        names = [step.name for step in self.life.steps]
+        if last is not None:
+            names = names[: names.index(self.life.step(last).name) + 1]
+        return frozenset(names)
+
+    def needed_for(self, stage: str) -> frozenset[str]:
+        """The steps of a stage and everything that they need. Raises UsageError when there is none."""
+        names = [step.name for step in self.life.steps if step.stage.name == stage]
+        if not names:
+            raise UsageError(f"the recipe has no {stage} step", where=self.path, next=f"add a `{stage}:` key to it")
+        return self.life.closure(names)
+
+
+def needed_fingerprints(store: Store, recipes: Sequence[Path]) -> frozenset[str]:
+    """What these recipes, and those that `store` remembers, come to."""
+    paths = dict.fromkeys(path.absolute() for path in (*recipes, *remembered_recipes(store)))
+    needed: set[str] = set()
+    for path in paths:
+        session = Session(path, (), store.root)
+        wanted = buildable(session.life)
+        needed |= {step.fingerprint for step in session.plan(wanted).steps}
+    return frozenset(needed)
+
+
+def run_options(device: str, threads: int | None, keep_going: bool) -> RunOptions:
+    """What is about this run, with all available cores unless it says otherwise."""
+    return RunOptions(device, threads or available_cores(), keep_going)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,69 @@
+"""What a run measured, as a table on stdout: one row per model, then the gates."""
+
+import os
+import sys
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlctl.cli.report import GateRow, ModelTable, gate_rows, model_table, step_lines
+from mlctl.engine.gates import Outcome
+from mlctl.engine.verdict import Verdict
+
+WIDTH_OF_A_PIPE = 200
+STYLES = {
+    Outcome.PASSED: "green",
+    Outcome.FAILED: "red",
+    Outcome.INCONCLUSIVE: "yellow",
+    Outcome.NOT_MEASURED: "dim",
+}
+
+
+def stdout_console() -> Console:
+    """A console on stdout that wraps nothing in a pipe, unless COLUMNS says so."""
+    is_piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=WIDTH_OF_A_PIPE if is_piped else None, highlight=False, soft_wrap=False)
+
+
+def show_verdict(verdict: Verdict) -> None:
+    """Print figures, gates and failures."""
+    console = stdout_console()
+    table = model_table(verdict)
+    if table:
+        console.print(_models(table))
+    else:
+        for line in step_lines(verdict):
+            console.print(Text(line))
+    rows = gate_rows(verdict)
+    if rows:
+        console.print(_gates(rows))
+    for text in _failures(verdict):
+        sys.stderr.write(text + "\n")
+
+
+def _models(model_table: ModelTable) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, heading in enumerate(model_table.headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in model_table.rows:
+        table.add_row(*row)
+    return table
+
+
+def _gates(rows: tuple[GateRow, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for _ in range(4):
+        table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(Text(row.outcome, style=STYLES[row.outcome]), Text(row.gate), Text(row.values), Text(row.note))
+    return table
+
+
+def _failures(verdict: Verdict) -> Iterator[str]:
+    for failure in verdict.failures:
+        place = f"{failure.where}: " if failure.where else ""
+        step = f"{failure.step}: " if failure.step and not failure.what.startswith(failure.step) else ""
+        yield f"mlctl: {place}{step}{failure.what}\n  next: {failure.next}"

@@ -1,0 +1,78 @@
+"""A recipe becomes steps that the engine can plan and run."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mlctl.engine.expressions import GateSyntaxError
+from mlctl.engine.figures import FigureName
+from mlctl.engine.gates import Gate
+from mlctl.engine.plan import Life
+from mlctl.engine.stage import Step
+from mlctl.errors import NotBuilt, Problem, RecipeError
+from mlctl.recipe.recipe import Recipe
+from mlctl.recipe.wording import did_you_mean
+from mlctl.stages.table import STAGES
+from mlctl.stages.unbuilt import Unbuilt
+from mlctl.stages.wiring import Above, WiringError
+
+
+def assemble(recipe: Recipe) -> Life:
+    """The recipe's steps, each with what it reads, and its gates. Raises RecipeError with all problems at once."""
+    problems: list[Problem] = []
+    steps: list[Step[Any]] = []
+    for wanted in recipe.steps:
+        try:
+            steps.append(Step(wanted.name, STAGES[wanted.stage](wanted.settings, Above(recipe, steps))))
+        except WiringError as error:
+            path = (wanted.name, error.key) if error.key else (wanted.name,)
+            problems.append(recipe.problem(path, str(error)))
+    # A gate on a step that could not be wired would only repeat that problem.
+    gates = () if problems else tuple(_gates(recipe, steps, problems))
+    if problems:
+        raise RecipeError(tuple(problems))
+    return Life(recipe.name, recipe.path, tuple(steps), gates)
+
+
+def check_built(recipe: Recipe, life: Life, wanted: frozenset[str]) -> None:
+    """Raise NotBuilt when a wanted step is of a stage that this release does not have."""
+    refused = [step for step in life.steps if step.name in wanted and isinstance(step.stage, Unbuilt)]
+    if refused:
+        raise NotBuilt(
+            tuple(
+                recipe.problem((step.name,), f"the stage {step.stage.name} is not built in this release of mlctl")
+                for step in refused
+            )
+        )
+
+
+def buildable(life: Life) -> frozenset[str]:
+    """The steps that this release can make, with all that they need."""
+    unbuilt = {step.name for step in life.steps if isinstance(step.stage, Unbuilt)}
+    return frozenset(step.name for step in life.steps if not life.closure([step.name]) & unbuilt)
+
+
+def _gates(recipe: Recipe, steps: Sequence[Step[Any]], problems: list[Problem]) -> Iterator[Gate]:
+    promised = {
+        FigureName(step.name, promise.model, promise.figure) for step in steps for promise in step.stage.promises()
+    }
+    unbuilt = {step.name for step in steps if isinstance(step.stage, Unbuilt)}
+    for number, wanted in enumerate(recipe.gates):
+        path = ("gates", number)
+        try:
+            gate = Gate.of(wanted.that, wanted.confidence)
+        except GateSyntaxError as error:
+            problems.append(recipe.problem(path, str(error)))
+            continue
+        for name in gate.comparison.figures:
+            if name not in promised and name.step not in unbuilt:
+                problems.append(recipe.problem(path, _unknown(name, promised)))
+        yield gate
+
+
+def _unknown(name: FigureName, promised: set[FigureName]) -> str:
+    choices = sorted(map(str, promised))
+    hint = did_you_mean(str(name), choices)
+    of_step = sorted({each.figure for each in promised if (each.step, each.model) == (name.step, name.model)})
+    if not hint and of_step:
+        hint = f"; it gives {', '.join(of_step)}"
+    return f"no step measures {name}{hint}"

@@ -1,0 +1,79 @@
+"""eval: every model is run on the same held-out rows, by the same harness."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlctl.digests import Json
+from mlctl.engine.figures import Figure, Kind, Promise
+from mlctl.engine.stage import Stage, Step, Work
+from mlctl.recipe.evaluate import EvalSettings
+from mlctl.recipe.vocabulary import TASKS, TaskVocabulary
+from mlctl.stages.artifacts import Data, Evaluation, Model
+from mlctl.stages.wiring import Above
+
+PERCENTILES = ("p50", "p95", "p99")
+
+
+class Evaluate(Stage[Evaluation]):
+    """Models and prepared data in, answers and figures out."""
+
+    name = "eval"
+    revision = 1
+    is_reproducible = False
+
+    def __init__(
+        self, settings: EvalSettings, models: tuple[Step[Model], ...], data: Step[Data], vocabulary: TaskVocabulary
+    ) -> None:
+        self._settings = settings
+        self._models = models
+        self._data = data
+        self._main = vocabulary.main
+        self._metrics = tuple(dict.fromkeys((*(settings.metrics or vocabulary.default), vocabulary.main)))
+
+    @classmethod
+    def wired(cls, settings: EvalSettings, above: Above) -> "Evaluate":
+        """The stage as a recipe asks for it."""
+        models = above.models()
+        data = above.data(settings.data) if settings.data else above.data_of(models[0])
+        return cls(settings, models, data, TASKS[above.task(data)])
+
+    def settings(self) -> Mapping[str, Json]:
+        """The recipe's settings, with the metrics named."""
+        return {**self._settings.deciding("data"), "metrics": self._metrics}
+
+    def inputs(self) -> Mapping[str, Step[Any]]:
+        """Every model under its own name, and the data."""
+        return {**{model.name: model for model in self._models}, "data": self._data}
+
+    def promises(self) -> tuple[Promise, ...]:
+        """For every model its metrics, size and latency."""
+        latency = self._settings.latency
+        sizes = latency.batch if latency else ()
+        return tuple(
+            promise
+            for model in self._models
+            for promise in (
+                *(Promise(name, Kind.METRIC, model.name) for name in self._metrics),
+                *([Promise("difference", Kind.METRIC, model.name)] if model is not self._models[0] else []),
+                Promise("parameters", Kind.SIZE, model.name),
+                Promise("bytes", Kind.SIZE, model.name),
+                *(
+                    Promise(f"{percentile}_batch_{size}", Kind.LATENCY, model.name)
+                    for size in sizes
+                    for percentile in PERCENTILES
+                ),
+            )
+        )
+
+    def run(self, work: Work) -> tuple[Figure, ...]:
+        """Answer, judge and time."""
+        from mlctl.stages.measuring import Measuring
+
+        models = {step.name: work.artifact(step) for step in self._models}
+        measuring = Measuring(self._settings, self._metrics, self._main, work, work.artifact(self._data), models)
+        return measuring.figures()
+
+    def open(self, folder: Path) -> Evaluation:
+        """The answers."""
+        return Evaluation(folder)

@@ -1,0 +1,150 @@
+"""The work of eval: answers, figures with intervals, and latency in turns."""
+
+from collections.abc import Iterator, Mapping
+
+from mlctl.data.prepared import PreparedData
+from mlctl.engine.figures import Direction, Figure, Kind
+from mlctl.engine.stage import Work
+from mlctl.events import Progress
+from mlctl.graphs.inspection import inspect
+from mlctl.metrics.evaluation_files import ANSWERS_FILE, REPORT_FILE, EvaluationFiles, EvaluationIndex
+from mlctl.models.files import WEIGHTS_FILE
+from mlctl.recipe.evaluate import EvalSettings, LatencySettings
+from mlctl.recipe.vocabulary import TASKS as VOCABULARY
+from mlctl.runtime.answers import Model as Callable
+from mlctl.runtime.answers import answer
+from mlctl.runtime.latency import measure_latency, summary
+from mlctl.runtime.session import OnnxSession
+from mlctl.stages.artifacts import Data, Model, OnnxModel
+from mlctl.tasks.pairing import metric_difference
+from mlctl.tasks.table import TASKS
+from mlctl.tasks.task import Answers
+from mlctl.training.devices import resolve_device
+from mlctl.training.trained import as_callable, parameter_count, stored_model, use_threads
+
+ANSWER_BATCH = 256
+WARMUP_ROUNDS = 5
+
+
+class Measuring:
+    """Runs every model over one split and turns what they answer into figures."""
+
+    def __init__(
+        self,
+        settings: EvalSettings,
+        metrics: tuple[str, ...],
+        main: str,
+        work: Work,
+        data: Data,
+        models: Mapping[str, Model],
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._main = main
+        self._work = work
+        self._models = models
+        prepared = PreparedData.open(data.folder)
+        self._labels = prepared.description.labels
+        self._task = TASKS[prepared.description.task]
+        self._split = prepared.split(settings.split)
+        self._targets = self._split.targets
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Write what `EvaluationFiles` reads, and return all figures, model by model."""
+        latency = self._settings.latency
+        index = EvaluationIndex(
+            task=self._task.name,
+            split=self._settings.split,
+            models=tuple(self._models),
+            metrics=self._metrics,
+            batches=latency.batch if latency else (),
+        )
+        index.save(self._work.folder)
+        self._files = EvaluationFiles(self._work.folder, index)
+        self._files.save_targets(self._targets)
+        found: dict[str, list[Figure]] = {}
+        answers = {}
+        for number, name in enumerate(self._models):
+            self._work.tell(Progress("models", number, len(self._models), "models", f"answers of {name}"))
+            answers[name] = self._answers(name)
+            found[name] = [*self._metric_figures(name, answers[name]), *self._sizes(name)]
+        first, *others = answers
+        for name in others:
+            found[name].append(self._difference(name, answers[name], answers[first]))
+        if self._settings.latency:
+            for figure in self._latencies(self._settings.latency):
+                assert figure.model
+                found[figure.model].append(figure)
+        return tuple(figure for figures in found.values() for figure in figures)
+
+    def _answers(self, name: str) -> Answers:
+        folder = self._work.folder / name
+        folder.mkdir()
+        model = self._callable(name, self._work.threads)
+        found = answer(model, self._split.inputs, ANSWER_BATCH, folder / ANSWERS_FILE)
+        report = self._task.report(found, self._targets, self._labels)
+        if report:
+            (folder / REPORT_FILE).write_text(report + "\n")
+        return found
+
+    def _metric_figures(self, name: str, answers: Answers) -> Iterator[Figure]:
+        for each in self._task.measure(self._metrics, answers, self._targets, self._settings.confidence):
+            yield Figure(
+                each.name,
+                Kind.METRIC,
+                each.value,
+                model=name,
+                better=self._better(each.name),
+                low=each.low,
+                high=each.high,
+                main=each.name == self._main,
+            )
+
+    def _difference(self, name: str, answers: Answers, first: Answers) -> Figure:
+        found = metric_difference(self._task, self._main, (answers, first), self._targets, self._settings.confidence)
+        return Figure(
+            "difference", Kind.METRIC, found.estimate, model=name, low=found.interval.low, high=found.interval.high
+        )
+
+    def _sizes(self, name: str) -> tuple[Figure, ...]:
+        model = self._models[name]
+        if isinstance(model, OnnxModel):
+            graph = inspect(model.graph)
+            parameters, size = graph.parameters, graph.bytes
+        else:
+            parameters = parameter_count(stored_model(model.folder)[1].network)
+            size = (model.folder / WEIGHTS_FILE).stat().st_size
+        return (
+            Figure("parameters", Kind.SIZE, parameters, model=name),
+            Figure("bytes", Kind.SIZE, size, "bytes", model=name),
+        )
+
+    def _latencies(self, settings: LatencySettings) -> Iterator[Figure]:
+        models = [(name, self._callable(name, settings.threads)) for name in self._models]
+        seconds = measure_latency(
+            models,
+            self._split.inputs,
+            batches=settings.batch,
+            rounds=settings.rounds,
+            warmup=WARMUP_ROUNDS,
+            tell=self._work.tell,
+        )
+        self._files.save_seconds(seconds)
+        for (name, _), of_model in zip(models, seconds, strict=True):
+            for size, of_size in zip(settings.batch, of_model, strict=True):
+                found = summary(of_size)
+                for percentile, value in (("p50", found.p50), ("p95", found.p95), ("p99", found.p99)):
+                    yield Figure(f"{percentile}_batch_{size}", Kind.LATENCY, value, "ms", name, better="lower")
+
+    def _callable(self, name: str, threads: int) -> Callable:
+        model = self._models[name]
+        if isinstance(model, OnnxModel):
+            return OnnxSession(model.graph, threads=threads)
+        use_threads(threads)
+        # Torch and ONNX Runtime are timed on the same processor unless the command names another.
+        device = resolve_device("cpu" if self._work.device == "auto" else self._work.device)
+        return as_callable(stored_model(model.folder)[1], device)
+
+    def _better(self, metric: str) -> Direction:
+        known = VOCABULARY[self._task.name].metrics
+        return known.get(metric, "higher")

@@ -1,0 +1,110 @@
+"""train: a network learns from prepared data."""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlctl.digests import Json
+from mlctl.engine.figures import Direction, Figure, Kind, Promise
+from mlctl.engine.stage import Stage, Step, Work
+from mlctl.recipe.train import TrainSettings
+from mlctl.recipe.vocabulary import TASKS, TaskVocabulary
+from mlctl.stages.artifacts import Data, TrainedModel
+from mlctl.stages.wiring import Above
+
+if TYPE_CHECKING:
+    from mlctl.training.loop import Fitted
+
+HISTORY = "metrics.jsonl"
+CARD = "README.md"
+
+
+class Train(Stage[TrainedModel]):
+    """Prepared data in, a trained model out."""
+
+    name = "train"
+    revision = 1
+
+    def __init__(self, settings: TrainSettings, seed: int, data: Step[Data], vocabulary: TaskVocabulary) -> None:
+        self._settings = settings
+        self._seed = seed
+        self._data = data
+        self._vocabulary = vocabulary
+
+    @classmethod
+    def wired(cls, settings: TrainSettings, above: Above) -> "Train":
+        """The stage as a recipe asks for it."""
+        data = above.data(settings.data)
+        return cls(settings, above.seed, data, TASKS[above.task(data)])
+
+    def settings(self) -> Mapping[str, Json]:
+        """The recipe's settings, and the seed of everything random."""
+        return {**self._settings.deciding("data"), "seed": self._seed}
+
+    def inputs(self) -> Mapping[str, Step[Data]]:
+        """The data."""
+        return {"data": self._data}
+
+    def promises(self) -> tuple[Promise, ...]:
+        """The watched figures on the validation split at the weights that were kept, size and speed."""
+        return (
+            *(Promise(f"validation_{name}", Kind.METRIC) for name in self._vocabulary.watched),
+            Promise("epochs", Kind.METRIC),
+            Promise("kept_epoch", Kind.METRIC),
+            Promise("parameters", Kind.SIZE),
+            Promise("bytes", Kind.SIZE),
+            Promise("samples_per_second", Kind.LATENCY),
+        )
+
+    def run(self, work: Work) -> tuple[Figure, ...]:
+        """Train, and write the model, its history and its card."""
+        from mlctl.data.prepared import PreparedData
+        from mlctl.models.files import WEIGHTS_FILE, save_model
+        from mlctl.stages.card import model_card
+        from mlctl.tasks.table import TASKS as TASK_TABLE
+        from mlctl.training.batches import Samples
+        from mlctl.training.devices import resolve_device
+        from mlctl.training.loop import fit
+        from mlctl.training.trained import fresh_model, model_config, parameter_count, use_threads
+
+        use_threads(work.threads)
+        data = PreparedData.open(work.artifact(self._data).folder)
+        task = TASK_TABLE[data.description.task]
+        config = model_config(task, self._settings.model, data.description)
+        model = fresh_model(config, self._seed)
+        train, validation = data.split("train"), data.split("validation")
+        fitted = fit(
+            model,
+            Samples(train.inputs, train.targets),
+            Samples(validation.inputs, validation.targets),
+            task.objective(data.description),
+            self._settings,
+            seed=self._seed,
+            device=resolve_device(work.device),
+            resume=work.resume,
+            tell=work.tell,
+        )
+        save_model(work.folder, config, model.network, work.fingerprint)
+        (work.folder / HISTORY).write_text(fitted.metrics_jsonl)
+        figures = (
+            *_watched_figures(fitted, task.objective(data.description).watched),
+            Figure("epochs", Kind.METRIC, len(fitted.history)),
+            Figure("kept_epoch", Kind.METRIC, fitted.kept_epoch),
+            Figure("parameters", Kind.SIZE, parameter_count(model.network)),
+            Figure("bytes", Kind.SIZE, (work.folder / WEIGHTS_FILE).stat().st_size, "bytes"),
+        )
+        (work.folder / CARD).write_text(model_card(config, data.description, figures))
+        return (*figures, Figure("samples_per_second", Kind.LATENCY, fitted.samples_per_second, "samples/s"))
+
+    def open(self, folder: Path) -> TrainedModel:
+        """The trained model."""
+        return TrainedModel(folder)
+
+
+def _watched_figures(fitted: "Fitted", watched: Sequence[tuple[str, Direction]]) -> tuple[Figure, ...]:
+    record = fitted.history[fitted.kept_epoch - 1]
+    return tuple(
+        Figure(f"validation_{name}", Kind.METRIC, nan if value is None else value, better=better)
+        for (name, better), value in zip(watched, record.validation, strict=True)
+    )

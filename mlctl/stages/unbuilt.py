@@ -1,0 +1,93 @@
+"""Stages that the recipe language has and this release does not: they can be wired and named, and never run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlctl.digests import Json
+from mlctl.engine.figures import Figure, Promise
+from mlctl.engine.stage import Stage, Step, Work
+from mlctl.recipe.distill import DistillSettings
+from mlctl.recipe.prune import PruneCommon
+from mlctl.recipe.quantize import QuantizeCommon
+from mlctl.recipe.serve import ServeSettings
+from mlctl.stages.artifacts import OnnxModel, TrainedModel
+from mlctl.stages.wiring import Above
+
+
+class Unbuilt(Stage[Any]):
+    """Stands in a recipe for a stage that is not built."""
+
+    revision = 0
+
+    def __init__(self, inputs: Mapping[str, Step[Any]], artifact: type[Any] | None) -> None:
+        self._inputs = inputs
+        self._artifact = artifact
+
+    def settings(self) -> Mapping[str, Json]:
+        """None that matter."""
+        return {}
+
+    def inputs(self) -> Mapping[str, Step[Any]]:
+        """What the stage would read."""
+        return self._inputs
+
+    def promises(self) -> tuple[Promise, ...]:
+        """Nothing."""
+        return ()
+
+    def run(self, work: Work) -> tuple[Figure, ...]:
+        """Never called: `check_built` refuses the recipe before anything starts."""
+        raise AssertionError(self.name)
+
+    def open(self, folder: Path) -> Any:
+        """The kind of artifact that the stage would make."""
+        return self._artifact(folder) if self._artifact else None
+
+
+class Prune(Unbuilt):
+    """A trained model in, a smaller one out."""
+
+    name = "prune"
+
+    @classmethod
+    def wired(cls, settings: PruneCommon, above: Above) -> "Prune":
+        """The stage as a recipe asks for it."""
+        model = above.trained(settings.from_)
+        return cls({"model": model, "data": above.data_of(model)}, TrainedModel)
+
+
+class Distill(Unbuilt):
+    """A teacher and data in, a trained model out."""
+
+    name = "distill"
+
+    @classmethod
+    def wired(cls, settings: DistillSettings, above: Above) -> "Distill":
+        """The stage as a recipe asks for it."""
+        data = above.data(settings.data)
+        teachers = [step for step in above.steps if step.name == settings.teacher]
+        return cls({"data": data, **({"teacher": teachers[0]} if teachers else {})}, TrainedModel)
+
+
+class Quantize(Unbuilt):
+    """A graph in, a smaller one out."""
+
+    name = "quantize"
+
+    @classmethod
+    def wired(cls, settings: QuantizeCommon, above: Above) -> "Quantize":
+        """The stage as a recipe asks for it."""
+        model = above.exported(settings.from_)
+        return cls({"model": model, "data": above.data_of(model)}, OnnxModel)
+
+
+class Serve(Unbuilt):
+    """A graph in, answers out; no artifact."""
+
+    name = "serve"
+
+    @classmethod
+    def wired(cls, settings: ServeSettings, above: Above) -> "Serve":
+        """The stage as a recipe asks for it."""
+        return cls({"model": above.exported(settings.from_)}, None)

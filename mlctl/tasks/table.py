@@ -1,0 +1,9 @@
+"""The one table of tasks."""
+
+from typing import Any, Final
+
+from mlctl.tasks.image_classification import ImageClassification
+from mlctl.tasks.regression import Regression
+from mlctl.tasks.task import Task
+
+TASKS: Final[dict[str, Task[Any]]] = {task.name: task for task in (ImageClassification(), Regression())}

@@ -1,0 +1,68 @@
+"""What a task is: everything that makes one purpose of a model different from another."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from mlctl.data.description import DataDescription, Scaling
+from mlctl.data.reading import Reading
+from mlctl.recipe.prepare import DataSettings
+from mlctl.tasks.objective import Objective
+
+DataT = TypeVar("DataT", bound=DataSettings)
+Answers: TypeAlias = npt.NDArray[Any]
+"""A model's answers, [N, ...], one row for every sample."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure of one model over all samples, with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+class Task(ABC, Generic[DataT]):
+    """What a model is for: what it reads and answers, what it learns by, and how it is judged."""
+
+    name: ClassVar[str]
+    output_name: ClassVar[str]
+    """Name of the graph's output."""
+    decision: ClassVar[Literal["argmax", "none"]]
+    """How an answer becomes a decision, for the agreement of two models."""
+
+    @abstractmethod
+    def reading(self, settings: DataT) -> Reading:
+        """What is read from the source."""
+
+    @abstractmethod
+    def outputs(self, data: DataDescription) -> int:
+        """Width of the network's last layer."""
+
+    @abstractmethod
+    def objective(self, data: DataDescription) -> Objective:
+        """What training minimises and watches."""
+
+    @abstractmethod
+    def finish(self, target_scaling: Scaling) -> nn.Module:
+        """Turns the network's raw outputs into answers; it becomes the end of the exported graph."""
+
+    @abstractmethod
+    def measure(
+        self, metrics: tuple[str, ...], answers: Answers, targets: Answers, confidence: float
+    ) -> tuple[Measured, ...]:
+        """The figures of these names, in their order."""
+
+    def right(self, metric: str, answers: Answers, targets: Answers) -> npt.NDArray[np.bool_] | None:
+        """Which samples are right, [N], where the metric is the share of right ones; else None."""
+        return None
+
+    def report(self, answers: Answers, targets: Answers, labels: tuple[str, ...]) -> str | None:
+        """JSON text with what figures cannot say, such as a confusion matrix; None where there is nothing."""
+        return None
