@@ -6,10 +6,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from typer import Abort
 from typer._click import exceptions as click
 
 from mlctl.cli.app import app
-from mlctl.cli.failure import show_failure
 from mlctl.errors import Interrupted, MlctlError, UsageError
 
 BUG = 1
@@ -22,18 +22,24 @@ def run(arguments: Sequence[str]) -> int:
         return _code(app(list(arguments), prog_name="mlctl", standalone_mode=False))
     except click.ClickException as error:
         return _refused(error, arguments)
-    except (click.Abort, KeyboardInterrupt):
-        return show_failure(Interrupted(signal.SIGINT), arguments)
+    except (Abort, KeyboardInterrupt):
+        return _failed(Interrupted(signal.SIGINT), arguments)
     except MlctlError as error:
         if "--debug" in arguments:
             traceback.print_exception(error)
-        return show_failure(error, arguments)
+        return _failed(error, arguments)
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001
         return _show_bug(error, arguments)
+
+
+def _failed(error: MlctlError, arguments: Sequence[str]) -> int:
+    from mlctl.cli.failure import show_failure
+
+    return show_failure(error, arguments)
 
 
 def _refused(error: click.ClickException, arguments: Sequence[str]) -> int:
@@ -43,7 +49,7 @@ def _refused(error: click.ClickException, arguments: Sequence[str]) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "mlctl"
     refusal = UsageError(error.format_message(), next=f"`{command} --help` shows what it takes")
-    return show_failure(refusal, arguments)
+    return _failed(refusal, arguments)
 
 
 def _code(result: object) -> int:

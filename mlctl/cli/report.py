@@ -54,7 +54,7 @@ def _columns(evaluation: StepResult, main: str) -> tuple[str, ...]:
 
 def _heading(name: str, main: Figure) -> str:
     if name == main.figure:
-        return f"{name} (95 % interval)"
+        return f"{name} ({main.confidence:.0%} interval)" if main.confidence else name
     if name.startswith("p50_batch_"):
         return f"p50 batch {name.removeprefix('p50_batch_')}"
     return {"difference": "vs first", "bytes": "size"}.get(name, name)

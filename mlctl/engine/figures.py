@@ -49,7 +49,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that a step has measured; `low` and `high` are its interval where it has one."""
+    """A figure that a step has measured; `low` and `high` are its interval at `confidence` where it has one."""
 
     figure: str
     kind: Kind
@@ -59,6 +59,7 @@ class Figure:
     better: Direction | None = None
     low: float | None = None
     high: float | None = None
+    confidence: float | None = None
     main: bool = False
     """This is the one that tables show first."""
 

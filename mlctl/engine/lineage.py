@@ -3,7 +3,6 @@
 import platform
 import socket
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy", "pyarrow", "safetensors", "scikit-learn", "pillow")
 
@@ -15,6 +14,9 @@ def library_versions() -> dict[str, str]:
 
 def installed_version(name: str) -> str | None:
     """The installed version of a distribution, or None."""
+    # Reading distributions takes longer to import than a finished run takes to answer.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlctl.digests import Json, digest, file_digest
+from mlctl.digests import Json, digest, file_digest, jsonable
 from mlctl.engine.figures import Figure, Kind
 from mlctl.engine.fingerprint import Identity, SourceFile
 from mlctl.errors import ArtifactDamaged
@@ -74,7 +74,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write `manifest.json`, with a hash of itself inside."""
-        body = {"format": FORMAT, **asdict(self)}
+        body = jsonable({"format": FORMAT, **asdict(self)})
         text = json.dumps({**body, "sha256": digest(body)}, indent=2, ensure_ascii=False)
         (folder / FILE_NAME).write_text(text + "\n")
 
@@ -109,7 +109,7 @@ def _manifest(raw: Any) -> Manifest:
 
 def figure_from_json(raw: Mapping[str, Any]) -> Figure:
     """The figure that `dataclasses.asdict` wrote."""
-    return Figure(**{**raw, "kind": Kind(raw["kind"])})
+    return Figure(**{**raw, "kind": Kind(raw["kind"]), "value": float(raw["value"])})
 
 
 def stored_files(folder: Path) -> tuple[StoredFile, ...]:

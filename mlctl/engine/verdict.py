@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from mlctl.digests import jsonable
 from mlctl.engine.figures import Figure
 from mlctl.engine.gates import GateResult
 from mlctl.errors import Interrupted, MlctlError, RecipeError
@@ -73,7 +74,11 @@ class Verdict:
         return codes[0] if codes else 0
 
     def to_json(self) -> dict[str, Any]:
-        """The documented JSON form."""
+        """The documented JSON form; numbers that are not finite are spelled as texts."""
+        verdict: dict[str, Any] = jsonable(self._plain())
+        return verdict
+
+    def _plain(self) -> dict[str, Any]:
         return {
             "mlctl": self.mlctl,
             "command": self.command,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mlctl.digests import Json
+from mlctl.digests import Json, jsonable
 from mlctl.engine.figures import Figure, Kind, Promise
 from mlctl.engine.stage import Stage, Step, Work
 from mlctl.recipe.export import ExportSettings
@@ -91,7 +91,7 @@ class Export(Stage[OnnxModel]):
         session = OnnxSession(exported.path, threads=work.threads)
         reference = as_callable(model, resolve_device("cpu"))
         found = parity(reference, session, rows, decision=task.decision, batches=PARITY_BATCHES)
-        (work.folder / REPORT).write_text(json.dumps(asdict(found), indent=2) + "\n")
+        (work.folder / REPORT).write_text(json.dumps(jsonable(asdict(found)), indent=2) + "\n")
         return (
             Figure("parity", Kind.PARITY, found.worst, better="lower"),
             *(

@@ -97,13 +97,20 @@ class Measuring:
                 better=self._better(each.name),
                 low=each.low,
                 high=each.high,
+                confidence=self._settings.confidence,
                 main=each.name == self._main,
             )
 
     def _difference(self, name: str, answers: Answers, first: Answers) -> Figure:
         found = metric_difference(self._task, self._main, (answers, first), self._targets, self._settings.confidence)
         return Figure(
-            "difference", Kind.METRIC, found.estimate, model=name, low=found.interval.low, high=found.interval.high
+            "difference",
+            Kind.METRIC,
+            found.estimate,
+            model=name,
+            low=found.interval.low,
+            high=found.interval.high,
+            confidence=self._settings.confidence,
         )
 
     def _sizes(self, name: str) -> tuple[Figure, ...]:

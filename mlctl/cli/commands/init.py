@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from mlctl.cli.options import DebugFlag
-from mlctl.errors import UsageError
 
 
 def init(
@@ -21,15 +20,13 @@ def init(
     debug: DebugFlag = False,
 ) -> int:
     """Look at a data file and write a commented recipe that runs."""
+    from mlctl.cli.drafting import check_free, write_recipe
     from mlctl.stages.draft import draft_recipe
 
-    is_printed = str(output) == "-"
-    if not is_printed and output.exists():
-        raise UsageError("the file is already there", where=output, next="name another one with `--output FILE`")
-    text = draft_recipe(data, target, Path() if is_printed else output.parent)
-    if is_printed:
-        sys.stdout.write(text)
+    if str(output) == "-":
+        sys.stdout.write(draft_recipe(data, target, Path()))
     else:
-        output.write_text(text)
+        check_free(output)
+        write_recipe(output, draft_recipe(data, target, output.parent))
         sys.stderr.write(f"{output}: written; `mlctl run {output}` runs it\n")
     return 0

@@ -1,7 +1,5 @@
 """`mlctl show`: what a recipe says and what it came to."""
 
-import json as json_text
-import sys
 from typing import Annotated
 
 import typer
@@ -20,14 +18,12 @@ def show(
 ) -> int:
     """Show where every step's artifact lies and what it measured, or the recipe with every default."""
     from mlctl.cli.plan_view import show_artifacts
+    from mlctl.cli.resolved_view import show_resolved
     from mlctl.cli.session import Session
-    from mlctl.recipe.resolved import resolved as resolved_text
 
     session = Session(recipe, (*(overrides or ()), *(set_ or ())), store)
     if resolved:
-        values = resolved_values(session.recipe)
-        text = json_text.dumps(values, indent=2, ensure_ascii=False) + "\n" if json else resolved_text(session.recipe)
-        sys.stdout.write(text)
+        show_resolved(session.recipe, as_json=json)
     else:
         show_artifacts(session.plan(session.until(None)), as_json=json)
     return 0

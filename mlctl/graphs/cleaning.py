@@ -1,0 +1,41 @@
+"""What a file needs not say: traces, paths and notes of the tool that made a graph."""
+
+from typing import Any
+
+import onnx
+
+from mlctl.graphs.inspection import graphs
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""The one note that is kept: it names the module that a node came from."""
+
+
+def clean(model: onnx.ModelProto) -> None:
+    """Take every doc string and every note but a node's module scopes out of `model`, in place."""
+    model.doc_string = ""
+    for function in model.functions:
+        function.doc_string = ""
+        del function.metadata_props[:]
+        _clean_nodes(function.node)
+        _clear(function.value_info)
+    for graph in graphs(model.graph):
+        _clear((graph,))
+        _clean_nodes(graph.node)
+        for parts in (graph.input, graph.output, graph.value_info, graph.initializer):
+            _clear(parts)
+
+
+def _clean_nodes(nodes: Any) -> None:
+    for node in nodes:
+        scopes = [entry.value for entry in node.metadata_props if entry.key == SCOPES]
+        _clear((node,))
+        for value in scopes[:1]:
+            node.metadata_props.add(key=SCOPES, value=value)
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+
+
+def _clear(parts: Any) -> None:
+    for part in parts:
+        part.doc_string = ""
+        del part.metadata_props[:]

@@ -1,0 +1,71 @@
+"""What a graph says about itself survives the file."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlctl.errors import DataError
+from mlctl.graphs.metadata import GraphMetadata, read_properties, write_properties
+
+WHERE = Path("model.onnx")
+SAMPLE = GraphMetadata(
+    task="image-classification",
+    labels=("Katze", "猫", 'a "quoted" one'),
+    preprocessing={"scale": 16.0, "mean": [0.5]},
+    fingerprint="ab" * 32,
+    network={"arch": "cnn", "channels": [8, 16]},
+)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def test_keys_carry_the_prefix_and_values_are_one_text_each() -> None:
+    properties = SAMPLE.to_properties()
+    assert list(properties) == sorted(properties)
+    assert properties["mlctl.network"] == '{"arch":"cnn","channels":[8,16]}'
+    assert properties["mlctl.labels"] == '["Katze","猫","a \\"quoted\\" one"]'
+
+
+@given(task=TEXT, labels=st.lists(TEXT, max_size=4), preprocessing=JSON, network=JSON)
+def test_metadata_survives_a_model(task: str, labels: list[str], preprocessing: None, network: None) -> None:
+    written = GraphMetadata(task, tuple(labels), preprocessing, "00", network)
+    model = onnx.ModelProto()
+    write_properties(model, written.to_properties())
+    again = onnx.ModelProto.FromString(model.SerializeToString())
+    assert GraphMetadata.from_properties(read_properties(again), where=WHERE) == written
+
+
+def test_writing_replaces_its_own_keys_and_keeps_the_others() -> None:
+    model = onnx.ModelProto()
+    write_properties(model, {"z": "other", "mlctl.task": "old"})
+    write_properties(model, SAMPLE.to_properties())
+    found = read_properties(model)
+    assert found == {"z": "other"} | SAMPLE.to_properties()
+    assert list(found) == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("mlctl.task", None, "has no mlctl.task"),
+        ("mlctl.labels", "[", "is damaged"),
+        ("mlctl.labels", "7", "is damaged"),
+        ("mlctl.labels", "[1]", "labels that are not texts"),
+        ("mlctl.labels", '"cat"', "labels that are not texts"),
+        ("mlctl.network", "", "is damaged"),
+    ],
+)
+def test_foreign_metadata_is_refused_with_the_file_named(key: str, text: str | None, message: str) -> None:
+    properties = {name: value for name, value in SAMPLE.to_properties().items() if name != key}
+    if text is not None:
+        properties[key] = text
+    with pytest.raises(DataError, match=message) as refusal:
+        GraphMetadata.from_properties(properties, where=WHERE)
+    assert refusal.value.where == "model.onnx"
