@@ -19,7 +19,7 @@ def canonical(value: Json) -> bytes:
 
 
 def jsonable(value: Any) -> Any:
-    """`value` with NaN and infinities spelled as texts (`NaN`, `Infinity`, `-Infinity`), which JSON has no numbers for."""
+    """`value` with NaN and infinities, for which JSON has no numbers, spelled as `NaN`, `Infinity` and `-Infinity`."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):

@@ -22,7 +22,10 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not a size; write it as 512MB or 2GiB")
-    return int(float(match[1]) * _FACTOR[match[2]])
+    size = float(match[1]) * _FACTOR[match[2]]
+    if size >= 2**63:
+        raise ValueError(f"{text[:20]}… is more than any machine has")
+    return int(size)
 
 
 def duration_text(seconds: float) -> str:

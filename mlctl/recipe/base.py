@@ -1,8 +1,9 @@
 """What every settings class is made of."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.fields import FieldInfo
 
 _WORDS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
@@ -10,12 +11,25 @@ _WORDS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "fal
 class Settings(BaseModel):
     """Frozen, strict about types, and without room for unknown keys.
 
-    A field marked `changes_bytes: False` (see `aside`) is about how a step runs, not about what it makes.
+    A field marked `changes_bytes: False` is about how a step runs, not about what it makes.
     """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True, populate_by_name=True
     )
+
+    def deciding(self, *left_out: str) -> dict[str, Any]:
+        """The values that decide what a step makes, as JSON data; `left_out` names fields that do not."""
+        return {
+            name: value.deciding() if isinstance(value := getattr(self, name), Settings) else value
+            for name, field in type(self).model_fields.items()
+            if name not in left_out and not _is_aside(field)
+        }
+
+
+def _is_aside(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("changes_bytes") is False
 
 
 def _as_flag(value: object) -> object:

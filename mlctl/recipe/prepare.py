@@ -66,7 +66,7 @@ class SplitByFiles(Settings):
 
 
 def _kind_of_split(value: Any) -> str:
-    keys = value if isinstance(value, dict) else getattr(value, "model_fields", ())
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", ())
     return "column" if "column" in keys else "files" if "files" in keys else "share"
 
 
@@ -80,6 +80,9 @@ SplitSettings: TypeAlias = Annotated[
 
 class DataSettings(Settings):
     """What every task's data has."""
+
+    task: str
+    """What the model is for."""
 
     source: Names | None = None
     """A path, a glob, a folder of class folders, or a list of these, beside the recipe."""

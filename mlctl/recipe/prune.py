@@ -94,7 +94,7 @@ class PatternPruning(PruneCommon):
 
 
 def _method(value: Any) -> str:
-    method = value.get("method", "structured") if isinstance(value, dict) else value.method
+    method = value.get("method", "structured") if isinstance(value, dict) else getattr(value, "method", "structured")
     return str(method)
 
 

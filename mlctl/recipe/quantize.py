@@ -135,7 +135,7 @@ class AwareQuantization(StaticQuantization):
 
 
 def _method(value: Any) -> str:
-    method = value.get("method", "static") if isinstance(value, dict) else value.method
+    method = value.get("method", "static") if isinstance(value, dict) else getattr(value, "method", "static")
     return str(method)
 
 

@@ -13,7 +13,7 @@ class EarlyStopping(Settings):
     """Stop when the validation split has not got better for a while."""
 
     metric: str = "loss"
-    """`loss`, or one of the task's metrics, on the validation split."""
+    """`loss`, or another figure that the task watches, on the validation split."""
 
     patience: Count = 5
     """Epochs without an improvement before training stops."""

@@ -31,12 +31,14 @@ Direction: TypeAlias = Literal["higher", "lower"]
 class TaskVocabulary:
     """What a task measures: every metric and which way is better; `main` is the one that tables show first.
 
-    A metric's name may hold one `<k>`, which stands for a whole number from 1.
+    A metric's name may hold one `<k>`, which stands for a whole number from 1. `watched` are the figures that
+    training takes on the validation split after every epoch.
     """
 
     main: str
     metrics: dict[str, Direction]
     default: tuple[str, ...]
+    watched: tuple[str, ...]
 
 
 TASKS: dict[str, TaskVocabulary] = {
@@ -51,11 +53,13 @@ TASKS: dict[str, TaskVocabulary] = {
             "log_loss": "lower",
         },
         default=("accuracy", "precision", "recall", "f1", "log_loss"),
+        watched=("loss", "accuracy"),
     ),
     "regression": TaskVocabulary(
         main="rmse",
         metrics={"mse": "lower", "rmse": "lower", "mae": "lower", "r2": "higher"},
         default=("mse", "rmse", "mae", "r2"),
+        watched=("loss", "rmse", "mae"),
     ),
 }
 """The one table of tasks' metrics; `mlctl.tasks.table` holds what each task does."""
