@@ -48,12 +48,12 @@ class DataDescription:
 
     def save(self, folder: Path) -> None:
         """Write `data.json` into `folder`."""
-        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read `data.json` from `folder`."""
-        return cls.from_json(json.loads((folder / FILE_NAME).read_text()))
+        return cls.from_json(json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:

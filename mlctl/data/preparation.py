@@ -1,0 +1,142 @@
+"""From raw files to arrays per split, in two passes and in memory of a few batches."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from mlctl.data.arrays import write_splits
+from mlctl.data.bad_rows import BadRows
+from mlctl.data.classes import ClassNumbers
+from mlctl.data.description import DataDescription, Field, Scaling
+from mlctl.data.gathering import Gathered, Gathering, gather
+from mlctl.data.origins import Origin, origins
+from mlctl.data.reading import Category, Number, Reading
+from mlctl.data.sources import Source, open_source
+from mlctl.data.splitting import split_rows
+from mlctl.data.staging import StagedInput
+from mlctl.data.statistics import DataStatistics, SplitStatistics, Summary
+from mlctl.events import Progress, Tell, Warned
+from mlctl.recipe.prepare import SPLITS, DataSettings
+
+TELL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was prepared, and how many rows were left out."""
+
+    description: DataDescription
+    bad_rows: int
+    duplicate_rows: int
+
+
+def prepare(reading: Reading, settings: DataSettings, base: Path, into: Path, seed: int, tell: Tell) -> Prepared:
+    """Read the source and write arrays, `data.json` and `statistics.json` into the folder `into`.
+
+    For every split: `<input>.npy` [rows, *shape] uint8 (where every value of every split is a whole number from 0 to
+    255) or float32, `target.npy` [rows] int64 class numbers or float32, and `row.npy` [rows] int64 positions in the
+    source. Rows keep the source's order. The bytes depend on the arguments and the files, not on the core count.
+
+    `base` is the folder of the recipe. Raises DataError, with file and line, for data that is not as `reading` and
+    `settings` say, and UsageError for a source over the network.
+    """
+    found = origins(settings, base)
+    classes = ClassNumbers()
+    source = open_source(reading, settings, found, classes)
+    with TemporaryDirectory(prefix="staging-", dir=into) as staging:
+        gathered = _read(source, settings, base, (into, Path(staging)), _paced(tell, _bytes(found)))
+        if isinstance(reading.target, Category):
+            gathered = replace(gathered, targets=classes.renumbered(gathered.targets.astype(np.int64)))
+        labels = classes.labels()
+        by_class = gathered.targets.astype(np.int64) if labels else None
+        splits = split_rows(settings.split, gathered.splits, by_class, labels, seed)
+        names = tuple((each.name, axis) for each, axis in zip(reading.inputs, _axes(source), strict=True))
+        statistics = write_splits(gathered, splits, names, labels, into)
+    DataStatistics(gathered.bad_rows, gathered.duplicate_rows, statistics).save(into)
+    description = _describe(reading, source, gathered, labels, statistics)
+    description.save(into)
+    _warn_of_unlearnt(statistics["train"], tell)
+    return Prepared(description, gathered.bad_rows, gathered.duplicate_rows)
+
+
+def _read(
+    source: Source, settings: DataSettings, base: Path, folders: tuple[Path, Path], tell_position: Callable[[int], None]
+) -> Gathered:
+    """Every usable row; `folders` are the one for the list of bad rows and the one for staging."""
+    into, staging = folders
+    inputs = tuple(StagedInput(staging / str(index), shape) for index, shape in enumerate(source.shapes))
+    with BadRows(into if settings.on_bad == "skip" else None, base) as bad_rows:
+        gathering = Gathering(inputs, bad_rows, settings.on_bad, settings.duplicates)
+        return gather(source.batches, gathering, tell_position)
+
+
+def _bytes(found: Sequence[Origin]) -> int:
+    return sum(origin.path.stat().st_size for origin in found)
+
+
+def _paced(tell: Tell, total: int) -> Callable[[int], None]:
+    """Tells how many bytes are read, a few times a second and at the end."""
+    told = -TELL_SECONDS
+
+    def tell_position(position: int) -> None:
+        nonlocal told
+        if position == total or time.monotonic() - told >= TELL_SECONDS:
+            told = time.monotonic()
+            tell(Progress("prepare", position, total, "bytes"))
+
+    return tell_position
+
+
+def _axes(source: Source) -> tuple[tuple[str, ...], ...]:
+    """For every input, what each index of its first axis is called in the statistics."""
+    return tuple(
+        names if shape == (len(names),) else tuple(f"channel {index}" for index in range(shape[0]))
+        for shape, names in zip(source.shapes, source.columns, strict=True)
+    )
+
+
+def _describe(
+    reading: Reading,
+    source: Source,
+    gathered: Gathered,
+    labels: tuple[str, ...],
+    statistics: dict[str, SplitStatistics],
+) -> DataDescription:
+    train = statistics["train"]
+    scalings = tuple(
+        _scaling(each.scale, measured.summaries if each.standardize == "first-axis" else ())
+        for each, measured in zip(reading.inputs, train.inputs, strict=True)
+    )
+    standardizes = isinstance(reading.target, Number) and reading.target.standardize
+    return DataDescription(
+        task=reading.task,
+        inputs=tuple(
+            Field(each.name, staged.dtype, staged.shape)
+            for each, staged in zip(reading.inputs, gathered.inputs, strict=True)
+        ),
+        input_scaling=scalings,
+        target=Field(reading.target.column or "class", gathered.targets.dtype.name, ()),
+        target_scaling=_scaling(1.0, (train.target,) if standardizes and train.target else ()),
+        labels=labels,
+        columns=source.columns[0],
+        rows={split: statistics[split].rows for split in SPLITS},
+    )
+
+
+def _scaling(scale: float, summaries: tuple[Summary, ...]) -> Scaling:
+    """Mean and deviation in units of raw / scale; a deviation of 0 becomes 1, so that a constant becomes 0."""
+    return Scaling(
+        scale=scale,
+        mean=tuple(each.mean / scale for each in summaries),
+        deviation=tuple(each.deviation / scale or 1.0 for each in summaries),
+    )
+
+
+def _warn_of_unlearnt(train: SplitStatistics, tell: Tell) -> None:
+    unlearnt = [each.label for each in train.classes if not each.rows]
+    if unlearnt:
+        tell(Warned(f"no row of the train split has the label {', '.join(map(repr, unlearnt[:5]))}"))
