@@ -20,7 +20,7 @@ def check_free(path: Path) -> None:
 
 def write_recipe(path: Path, text: str) -> None:
     """Write the recipe, and `schema.json` into the store beside it, where the recipe's first line points."""
-    with system_refusals():
+    with system_refusals(path.parent):
         store = Store(path.parent / STORE_NAME)
         store.prepare()
         (store.root / "schema.json").write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")

@@ -30,6 +30,9 @@ DeviceOption: TypeAlias = Annotated[str, typer.Option("--device", metavar="auto|
 ThreadsOption: TypeAlias = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="Cores to use; all that there are by default.")
 ]
+AllowCodeFlag: TypeAlias = Annotated[
+    bool, typer.Option("--allow-code", help="Let the recipe import the network that it names by import path.")
+]
 JsonFlag: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 JunitOption: TypeAlias = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Write the gates as JUnit XML.")

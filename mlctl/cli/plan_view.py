@@ -7,6 +7,7 @@ from typing import Any
 
 from mlctl.cli.report import value_text
 from mlctl.engine.plan import Plan, PlannedStep
+from mlctl.units import plural
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -31,7 +32,8 @@ def show_artifacts(plan: Plan, *, as_json: bool) -> None:
             continue
         made = step.artifact.manifest.made
         sys.stdout.write(f"{step.step.name}: {step.artifact.folder}\n")
-        sys.stdout.write(f"  made {made.started} on {made.host}, {made.device}, {made.threads} threads\n")
+        chosen = "".join(f", {name} {choice}" for name, choice in made.choices.items())
+        sys.stdout.write(f"  made {made.started} on {made.host}, {plural(made.threads, 'thread')}{chosen}\n")
         for figure in step.artifact.manifest.figures:
             sys.stdout.write(f"  {figure.name(step.step.name)} = {value_text(figure)}\n")
 

@@ -88,6 +88,8 @@ def number_text(value: float) -> str:
     """A number with four digits that matter: `0.9852`, `157,002`, `3.1e-05`."""
     if math.isfinite(value) and value == round(value) and abs(value) < 1e15:
         return f"{value:,.0f}"
+    if 1e4 <= abs(value) < 1e15:
+        return f"{value:,.0f}"
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
 
 

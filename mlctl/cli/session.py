@@ -56,7 +56,13 @@ class Session:
         return planner.plan(self.life, wanted, frozenset(forced))
 
     def run(self, command: str, plan: Plan, options: RunOptions, output: Output) -> Verdict:
-        """Carry out the plan, telling `output`."""
+        """Carry out the plan, telling `output`. Raises UsageError when it would import code that is not allowed."""
+        if plan.importing and not options.allow_code:
+            raise UsageError(
+                f"{', '.join(plan.importing)} would import code that the recipe names",
+                where=self.path,
+                next="read that code, then allow it to run with `--allow-code`",
+            )
         self.store.prepare()
         remember_recipe(self.store, self.path)
         with raising_interrupts(), output.telling(self.life) as tell:
@@ -88,9 +94,9 @@ def needed_fingerprints(store: Store, recipes: Sequence[Path]) -> frozenset[str]
     return frozenset(needed)
 
 
-def run_options(device: str, threads: int | None, keep_going: bool) -> RunOptions:
+def run_options(device: str, threads: int | None, keep_going: bool, allow_code: bool) -> RunOptions:
     """What is about this run, with all available cores unless it says otherwise."""
-    return RunOptions(device, threads or available_cores(), keep_going)
+    return RunOptions(device, threads or available_cores(), keep_going, allow_code)
 
 
 def available_cores() -> int:

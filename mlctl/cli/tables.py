@@ -33,33 +33,44 @@ def show_verdict(verdict: Verdict) -> None:
     console = stdout_console()
     table = model_table(verdict)
     if table:
-        console.print(_models(table))
+        _print_stripped(console, _models(table))
     else:
         for line in step_lines(verdict):
-            console.print(Text(line))
-    rows = gate_rows(verdict)
-    if rows:
-        console.print(_gates(rows))
+            console.print(Text(line), soft_wrap=True)
+    for line in _gates(gate_rows(verdict)):
+        console.print(line, soft_wrap=True)
     for text in _failures(verdict):
         sys.stderr.write(text + "\n")
 
 
 def _models(model_table: ModelTable) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
     for number, heading in enumerate(model_table.headings):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+        # Intervals may take two lines on a narrow terminal; nothing is ever cut off.
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
     for row in model_table.rows:
         table.add_row(*row)
     return table
 
 
-def _gates(rows: tuple[GateRow, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    for _ in range(4):
-        table.add_column(overflow="fold")
+def _print_stripped(console: Console, table: Table) -> None:
+    with console.capture() as captured:
+        console.print(table)
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def _gates(rows: tuple[GateRow, ...]) -> Iterator[Text]:
+    outcome, gate, values = (
+        (
+            max((len(each) for each in column), default=0)
+            for column in zip(*((row.outcome, row.gate, row.values) for row in rows), strict=True)
+        )
+        if rows
+        else (0, 0, 0)
+    )
     for row in rows:
-        table.add_row(Text(row.outcome, style=STYLES[row.outcome]), Text(row.gate), Text(row.values), Text(row.note))
-    return table
+        line = Text(f"{row.outcome:<{outcome}}", style=STYLES[row.outcome])
+        yield line.append(f"  {row.gate:<{gate}}  {row.values:<{values}}  {row.note}".rstrip(), style="default")
 
 
 def _failures(verdict: Verdict) -> Iterator[str]:

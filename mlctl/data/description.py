@@ -10,11 +10,15 @@ FILE_NAME = "data.json"
 
 @dataclass(frozen=True)
 class Field:
-    """One array of a sample: its name, NumPy dtype and shape, the batch dimension left out."""
+    """One array of a sample: its name, NumPy dtype and shape, the batch dimension left out.
+
+    `columns` names the source's columns that make it, in order; empty for files of images and for the target.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,6 @@ class DataDescription:
     target_scaling: Scaling
     labels: tuple[str, ...]
     """Names of the classes in the order of their numbers; empty where there are none."""
-    columns: tuple[str, ...]
-    """Names of the source's columns that make the first input, in order; empty for files of images."""
     rows: dict[str, int]
     """Rows of every split: train, validation, test."""
 
@@ -65,13 +67,12 @@ class DataDescription:
             target=_field(raw["target"]),
             target_scaling=_scaling(raw["target_scaling"]),
             labels=tuple(raw["labels"]),
-            columns=tuple(raw["columns"]),
             rows=dict(raw["rows"]),
         )
 
 
 def _field(raw: Any) -> Field:
-    return Field(raw["name"], raw["dtype"], tuple(raw["shape"]))
+    return Field(raw["name"], raw["dtype"], tuple(raw["shape"]), tuple(raw["columns"]))
 
 
 def _scaling(raw: Any) -> Scaling:

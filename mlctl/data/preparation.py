@@ -115,14 +115,13 @@ def _describe(
     return DataDescription(
         task=reading.task,
         inputs=tuple(
-            Field(each.name, staged.dtype, staged.shape)
-            for each, staged in zip(reading.inputs, gathered.inputs, strict=True)
+            Field(each.name, staged.dtype, staged.shape, columns)
+            for each, staged, columns in zip(reading.inputs, gathered.inputs, source.columns, strict=True)
         ),
         input_scaling=scalings,
         target=Field(reading.target.column or "class", gathered.targets.dtype.name, ()),
         target_scaling=_scaling(1.0, (train.target,) if standardizes and train.target else ()),
         labels=labels,
-        columns=source.columns[0],
         rows={split: statistics[split].rows for split in SPLITS},
     )
 

@@ -137,6 +137,6 @@ def _tags(kind: Any, key: str) -> tuple[str, ...]:
 def _choosing_key(kinds: dict[str, Any]) -> str | None:
     first = next(iter(kinds.values()))
     for key in key_annotations(first) if is_settings(first) else ():
-        if all(_tags(kind, key) == (tag,) for tag, kind in kinds.items()):
+        if _tags(first, key) and all(_tags(kind, key) in ((tag,), ()) for tag, kind in kinds.items()):
             return key
     return None

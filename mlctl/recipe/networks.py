@@ -1,12 +1,14 @@
 """The networks that a recipe can name, and what each can be told."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from mlctl.recipe.base import Count, Flag, Fraction, Settings
 
 Activation: TypeAlias = Literal["relu", "gelu", "tanh"]
+Argument: TypeAlias = bool | int | float | str | tuple[bool | int | float | str, ...] | None
+Arguments: TypeAlias = dict[str, Argument]
 
 
 class LinearSettings(Settings):
@@ -51,5 +53,30 @@ class CnnSettings(Settings):
     """Share of features that each training step leaves out before the linear layer."""
 
 
-NetworkSettings: TypeAlias = Annotated[LinearSettings | MlpSettings | CnnSettings, Field(discriminator="arch")]
+class CustomSettings(Settings):
+    """A network of the user's own, named by import path; whatever would import it needs `--allow-code`."""
+
+    arch: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+    """`package.module:Class`, beside the recipe or installed; called as `Class(input_shapes, outputs, **arguments)`."""
+
+    arguments: Arguments | None = None
+    """More keyword arguments for the class."""
+
+
+CUSTOM: Final = "package.module:Class"
+
+
+def _arch(value: Any) -> Any:
+    # What is no mapping is refused by any of the classes, in the same words.
+    arch = value.get("arch") if isinstance(value, dict) else getattr(value, "arch", "linear")
+    return CUSTOM if isinstance(arch, str) and ":" in arch else arch
+
+
+NetworkSettings: TypeAlias = Annotated[
+    Annotated[LinearSettings, Tag("linear")]
+    | Annotated[MlpSettings, Tag("mlp")]
+    | Annotated[CnnSettings, Tag("cnn")]
+    | Annotated[CustomSettings, Tag(CUSTOM)],
+    Discriminator(_arch),
+]
 """The one table of networks that a recipe can name; `mlctl.models.table` builds each."""

@@ -19,6 +19,7 @@ from mlctl.recipe.annotations import (
 from mlctl.recipe.base import Count, Flag, Names, Settings
 from mlctl.recipe.field_docs import class_doc, field_docs
 from mlctl.recipe.head import HeadSettings
+from mlctl.recipe.networks import Arguments
 from mlctl.recipe.vocabulary import STAGE_SETTINGS
 
 INTRODUCTION = """\
@@ -37,6 +38,7 @@ _WORDS: dict[Any, str] = {
     Count: "whole number from 1",
     Flag: "true or false",
     Names: "text or list of texts",
+    Arguments: "keys with values",
 }
 _LIMITS = ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most"), (Lt, "lt", "less than"))
 

@@ -69,7 +69,7 @@ class Export(Stage[OnnxModel]):
         from mlctl.training.trained import as_callable, example_of, stored_model, use_threads
 
         use_threads(work.threads)
-        config, model = stored_model(work.artifact(self._model).folder)
+        config, model = stored_model(work.artifact(self._model).folder, work.code)
         rows = PreparedData.open(work.artifact(self._data).folder).split("validation").inputs
         task = TASKS[config.task]
         metadata = GraphMetadata(

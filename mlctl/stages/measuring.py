@@ -119,7 +119,7 @@ class Measuring:
             graph = inspect(model.graph)
             parameters, size = graph.parameters, graph.bytes
         else:
-            parameters = parameter_count(stored_model(model.folder)[1].network)
+            parameters = parameter_count(stored_model(model.folder, self._work.code)[1].network)
             size = (model.folder / WEIGHTS_FILE).stat().st_size
         return (
             Figure("parameters", Kind.SIZE, parameters, model=name),
@@ -150,7 +150,8 @@ class Measuring:
         use_threads(threads)
         # Torch and ONNX Runtime are timed on the same processor unless the command names another.
         device = resolve_device("cpu" if self._work.device == "auto" else self._work.device)
-        return as_callable(stored_model(model.folder)[1], device)
+        self._work.choices["device"] = str(device)
+        return as_callable(stored_model(model.folder, self._work.code)[1], device)
 
     def _better(self, metric: str) -> Direction:
         known = VOCABULARY[self._task.name].metrics

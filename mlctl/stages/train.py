@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from mlctl.digests import Json
 from mlctl.engine.figures import Direction, Figure, Kind, Promise
 from mlctl.engine.stage import Stage, Step, Work
+from mlctl.models.custom import code_file
+from mlctl.recipe.networks import CustomSettings
 from mlctl.recipe.train import TrainSettings
 from mlctl.recipe.vocabulary import TASKS, TaskVocabulary
 from mlctl.stages.artifacts import Data, TrainedModel
@@ -26,17 +28,20 @@ class Train(Stage[TrainedModel]):
     name = "train"
     revision = 1
 
-    def __init__(self, settings: TrainSettings, seed: int, data: Step[Data], vocabulary: TaskVocabulary) -> None:
+    def __init__(
+        self, settings: TrainSettings, seed: int, data: Step[Data], vocabulary: TaskVocabulary, base: Path
+    ) -> None:
         self._settings = settings
         self._seed = seed
         self._data = data
+        self._base = base
         self._vocabulary = vocabulary
 
     @classmethod
     def wired(cls, settings: TrainSettings, above: Above) -> "Train":
         """The stage as a recipe asks for it."""
         data = above.data(settings.data)
-        return cls(settings, above.seed, data, TASKS[above.task(data)])
+        return cls(settings, above.seed, data, TASKS[above.task(data)], above.base)
 
     def settings(self) -> Mapping[str, Json]:
         """The recipe's settings, and the seed of everything random."""
@@ -45,6 +50,16 @@ class Train(Stage[TrainedModel]):
     def inputs(self) -> Mapping[str, Step[Data]]:
         """The data."""
         return {"data": self._data}
+
+    @property
+    def imports_code(self) -> bool:
+        """Whether the network is the user's own."""
+        return isinstance(self._settings.model, CustomSettings)
+
+    def sources(self) -> tuple[Path, ...]:
+        """The file of the user's own network, if it is one."""
+        model = self._settings.model
+        return (code_file(model.arch, self._base),) if isinstance(model, CustomSettings) else ()
 
     def promises(self) -> tuple[Promise, ...]:
         """The watched figures on the validation split at the weights that were kept, size and speed."""
@@ -70,9 +85,10 @@ class Train(Stage[TrainedModel]):
 
         use_threads(work.threads)
         data = PreparedData.open(work.artifact(self._data).folder)
+        device = resolve_device(work.device)
         task = TASK_TABLE[data.description.task]
         config = model_config(task, self._settings.model, data.description)
-        model = fresh_model(config, self._seed)
+        model = fresh_model(config, self._seed, work.code)
         train, validation = data.split("train"), data.split("validation")
         fitted = fit(
             model,
@@ -81,10 +97,12 @@ class Train(Stage[TrainedModel]):
             task.objective(data.description),
             self._settings,
             seed=self._seed,
-            device=resolve_device(work.device),
+            device=device,
             resume=work.resume,
             tell=work.tell,
         )
+        work.choices["device"] = str(device)
+        work.choices["precision"] = f"{fitted.precision.precision}: {fitted.precision.reason}"
         save_model(work.folder, config, model.network, work.fingerprint)
         (work.folder / HISTORY).write_text(fitted.metrics_jsonl)
         figures = (

@@ -29,24 +29,23 @@ def model_config(task: Task[Any], network: NetworkSettings, data: DataDescriptio
     return ModelConfig(
         task=task.name,
         network=network,
-        inputs=tuple(ModelInput(field.name, field.dtype, field.shape) for field in data.inputs),
+        inputs=tuple(ModelInput(field.name, field.dtype, field.shape, field.columns) for field in data.inputs),
         outputs=task.outputs(data),
         input_scaling=tuple(_model_scaling(scaling) for scaling in data.input_scaling),
         target_scaling=_model_scaling(data.target_scaling),
         labels=data.labels,
-        columns=data.columns,
     )
 
 
-def fresh_model(config: ModelConfig, seed: int) -> CompleteModel:
-    """The model with weights drawn from `seed`."""
+def fresh_model(config: ModelConfig, seed: int, code: Path | None) -> CompleteModel:
+    """The model with weights drawn from `seed`; `code` is where a user's own network may come from, if it may."""
     torch.manual_seed(seed)
-    return complete(config, build(config.network, config.input_shapes, config.outputs))
+    return complete(config, build(config.network, config.input_shapes, config.outputs, code))
 
 
-def stored_model(folder: Path) -> tuple[ModelConfig, CompleteModel]:
-    """A trained model from its artifact, ready to answer."""
-    config, network = load_model(folder)
+def stored_model(folder: Path, code: Path | None) -> tuple[ModelConfig, CompleteModel]:
+    """A trained model from its artifact, ready to answer; `code` as in `fresh_model`."""
+    config, network = load_model(folder, code)
     return config, complete(config, network).eval()
 
 

@@ -44,7 +44,7 @@ def test_every_image_arrives_with_its_folder_as_class(tmp_path: Path) -> None:
     files = sorted((tmp_path / "photos").rglob("*.png"))
     assert result.description.labels == ("ant", "cat", "dog")
     assert result.description.target.name == "class"
-    assert result.description.columns == ()
+    assert result.description.inputs[0].columns == ()
     for name in ("train", "validation", "test"):
         split = data.split(name)
         for values, target, row in zip(split.inputs[0], split.targets, split.rows, strict=True):

@@ -91,7 +91,7 @@ def test_pixels_of_a_table_are_bytes_and_labels_sort_by_value(tmp_path: Path) ->
     result, data = prepared(tmp_path, IMAGES, settings(split={"stratify": True}))
     split = data.split("train")
     assert result.description.labels == ("9", "10", "100")
-    assert result.description.columns == ("p00", "p01", "p10", "p11")
+    assert result.description.inputs[0].columns == ("p00", "p01", "p10", "p11")
     assert (split.inputs[0].dtype.name, split.targets.dtype.name) == ("uint8", "int64")
     assert split.inputs[0].shape == (48, 1, 2, 2)
     assert split.inputs[0][:, 0, 1, 1].tolist() == [16] * 48
@@ -158,7 +158,7 @@ def test_a_column_can_name_the_split(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f"x,y,xsplit\n{rows}")
     result, data = prepared(tmp_path, REGRESSION, settings(split={"column": "xsplit"}))
     assert data.split("test").rows.tolist() == [1, 5, 9, 13]
-    assert result.description.columns == ("x",)
+    assert result.description.inputs[0].columns == ("x",)
     (tmp_path / "t.csv").write_text(f"x,y,xsplit\n{rows}1,1,dev\n")
     with pytest.raises(DataError, match=r"t\.csv:18: column 'xsplit' holds 'dev', not train, validation or test"):
         prepared(tmp_path, REGRESSION, settings(split={"column": "xsplit"}), into="other")

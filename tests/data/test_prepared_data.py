@@ -34,7 +34,7 @@ def test_arrays_are_mapped_and_read_only(folder: Path) -> None:
 
 def test_what_was_described_is_what_is_opened(folder: Path) -> None:
     data = PreparedData.open(folder)
-    assert data.description.columns == ("x",)
+    assert data.description.inputs[0].columns == ("x",)
     assert {name: len(data.split(name)) for name in ("train", "validation", "test")} == data.description.rows
 
 

@@ -52,7 +52,7 @@ CASES = {
     ),
     "no variant chosen": (
         "train: {model: {hidden: [3]}}",
-        "3:9: train.model.arch: missing; write one of linear, mlp, cnn",
+        "3:9: train.model.arch: missing; write one of linear, mlp, cnn, package.module:Class",
     ),
     "variant of a wrong type": (
         "prune: {method: [a]}",

@@ -1,6 +1,7 @@
 """`mlctl run`: the whole recipe."""
 
 from mlctl.cli.options import (
+    AllowCodeFlag,
     DebugFlag,
     DeviceOption,
     ForceOption,
@@ -27,6 +28,7 @@ def run(
     keep_going: KeepGoingFlag = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    allow_code: AllowCodeFlag = False,
     json: JsonFlag = False,
     junit: JunitOption = None,
     quiet: QuietFlag = False,
@@ -39,4 +41,4 @@ def run(
     session = Session(recipe, (*(overrides or ()), *(set_ or ())), store)
     plan = session.plan(session.until(until), force or ())
     output = Output(as_json=json, is_quiet=quiet, junit=junit)
-    return output.finish(session.run("run", plan, run_options(device, threads, keep_going), output))
+    return output.finish(session.run("run", plan, run_options(device, threads, keep_going, allow_code), output))

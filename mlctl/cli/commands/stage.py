@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mlctl.cli.options import (
+    AllowCodeFlag,
     DebugFlag,
     DeviceOption,
     ForceOption,
@@ -45,19 +46,24 @@ def stage_command(stage: str) -> Callable[..., int]:
         keep_going: KeepGoingFlag = False,
         device: DeviceOption = "auto",
         threads: ThreadsOption = None,
+        allow_code: AllowCodeFlag = False,
         json: JsonFlag = False,
         junit: JunitOption = None,
         quiet: QuietFlag = False,
         debug: DebugFlag = False,
     ) -> int:
         if stage in NOT_BUILT:
-            raise UsageError(f"{stage} is not built in this release of mlctl", where=recipe)
+            raise UsageError(
+                f"{stage} is not built in this release of mlctl",
+                where=recipe,
+                next=f"this release has {', '.join(BUILT)}",
+            )
         from mlctl.cli.output import Output
         from mlctl.cli.session import Session, run_options
 
         session = Session(recipe, (*(overrides or ()), *(set_ or ())), store)
         plan = session.plan(session.needed_for(stage), force or ())
         output = Output(as_json=json, is_quiet=quiet, junit=junit)
-        return output.finish(session.run(stage, plan, run_options(device, threads, keep_going), output))
+        return output.finish(session.run(stage, plan, run_options(device, threads, keep_going, allow_code), output))
 
     return command

@@ -18,4 +18,6 @@ def verify(recipe: RecipeArgument, store: StoreOption = None, json: JsonFlag = F
     else:
         for check in checks:
             sys.stdout.write(f"{check.step:<12} {check.fingerprint[:12]}  {check.damage or 'whole'}\n")
+            if check.damage:
+                sys.stderr.write(f"  next: `mlctl run {recipe} --force {check.step}` makes it again\n")
     return max((check.exit_code for check in checks), default=0)
