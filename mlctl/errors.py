@@ -17,6 +17,7 @@ MlctlError
 └── Interrupted      130/143   Ctrl-C, or SIGTERM
 """
 
+import signal
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -148,7 +149,7 @@ class Interrupted(MlctlError):
     default_next = "run the same command again; it goes on where it stopped"
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__(f"interrupted by signal {signal_number}")
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
         self.signal_number = signal_number
 
     @property

@@ -19,7 +19,9 @@ BROKEN_PIPE = 141
 def run(arguments: Sequence[str]) -> int:
     """The exit code of a command line, after its message if it failed."""
     try:
-        return _code(app(list(arguments), prog_name="mlctl", standalone_mode=False))
+        code = _code(app(list(arguments), prog_name="mlctl", standalone_mode=False))
+        sys.stdout.flush()
+        return code
     except click.ClickException as error:
         return _refused(error, arguments)
     except (Abort, KeyboardInterrupt):
@@ -28,8 +30,8 @@ def run(arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             traceback.print_exception(error)
         return _failed(error, arguments)
-    except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody left to tell.
+    except (BrokenPipeError, SystemExit):
+        # Whoever read our output has gone, which Typer turns into an exit; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001

@@ -1,6 +1,7 @@
 """What a command works with: the recipe, the store, and someone to tell."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,7 +96,12 @@ def needed_fingerprints(store: Store, recipes: Sequence[Path]) -> frozenset[str]
 
 
 def run_options(device: str, threads: int | None, keep_going: bool, allow_code: bool) -> RunOptions:
-    """What is about this run, with all available cores unless it says otherwise."""
+    """What is about this run, with all available cores unless it says otherwise.
+
+    Raises UsageError for a device that cannot be.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
+        raise UsageError(f"{device!r} is not a device", next="write auto, cpu, cuda or cuda:N")
     return RunOptions(device, threads or available_cores(), keep_going, allow_code)
 
 

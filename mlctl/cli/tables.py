@@ -46,8 +46,9 @@ def show_verdict(verdict: Verdict) -> None:
 def _models(model_table: ModelTable) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
     for number, heading in enumerate(model_table.headings):
-        # Intervals may take two lines on a narrow terminal; nothing is ever cut off.
-        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+        # On a narrow terminal a cell takes several lines; nothing is ever cut off.
+        longest = max(len(word) for word in heading.split())
+        table.add_column(heading, justify="right" if number else "left", overflow="fold", min_width=longest)
     for row in model_table.rows:
         table.add_row(*row)
     return table

@@ -1,0 +1,106 @@
+# fish completion for mlctl, made by `python -m mlctl.cli.completions`.
+# TAB starts no Python: awk reads the step names out of the recipe.
+
+# Prints the command and its arguments among these words of a line.
+function __mlctl_arguments
+    set -l is_value no
+    set -l only_arguments no
+    for word in $argv[2..]
+        if test $is_value = yes
+            set is_value no
+        else if test $only_arguments = no -a "$word" = --
+            set only_arguments yes
+        else if test $only_arguments = no; and string match -q -- '-?*' $word
+            contains -- $word --set --store --until --force --device --threads --junit --output -o --target
+            and set is_value yes
+        else
+            printf '%s\n' $word
+        end
+    end
+end
+
+# Whether no command stands before the cursor.
+function __mlctl_at_command
+    test (count (__mlctl_arguments (commandline -opc))) = 0
+end
+
+# Whether one of these commands does.
+function __mlctl_in
+    set -l arguments (__mlctl_arguments (commandline -opc))
+    set -q arguments[1]; and contains -- $arguments[1] $argv
+end
+
+function __mlctl_at_first
+    test (count (__mlctl_arguments (commandline -opc))) = 1; and __mlctl_in $argv
+end
+
+function __mlctl_at_later
+    test (count (__mlctl_arguments (commandline -opc))) -gt 1; and __mlctl_in $argv
+end
+
+function __mlctl_recipes
+    __mlctl_paths | string match -r '.*(?:/|\.ya?ml)$'
+end
+
+function __mlctl_folders
+    __mlctl_paths | string match '*/'
+end
+
+# Prints every path that begins with the word at the cursor, or with what follows its --option=.
+function __mlctl_paths
+    complete -C "'' "(string replace -r -- '^--[a-z-]+=' '' (commandline -ct))
+end
+
+# Prints the step names of the recipe on the line, each with the ending that is given.
+function __mlctl_steps
+    set -l recipe (__mlctl_arguments (commandline -opc))[2]
+    set recipe (string replace -r '^~/' "$HOME/" -- "$recipe")
+    test -f "$recipe" -a -r "$recipe"; or return
+    for step in (LC_ALL=C awk '/^["\\047]?(prepare|train|prune|distill|export|quantize|eval|serve)(\\.[a-z0-9][a-z0-9_-]*)?["\\047]?[ \\t]*:([ \\t\\r]|$)/ {
+      gsub(/["\\047]|[ \\t]*:.*/, ""); print
+    }' <$recipe 2>/dev/null)
+        echo "$step$argv"
+    end
+end
+
+complete -c mlctl -f
+complete -c mlctl -n '__mlctl_at_command' -l version -d 'Print the version.'
+complete -c mlctl -n '__mlctl_at_command' -s h -l help -d 'Show this message and exit.'
+complete -c mlctl -n '__mlctl_at_command' -a run -d 'Run the whole recipe: every step that is not there yet, then the gates.'
+complete -c mlctl -n '__mlctl_at_command' -a prepare -d 'Read, clean and split the data.'
+complete -c mlctl -n '__mlctl_at_command' -a train -d 'Train a network.'
+complete -c mlctl -n '__mlctl_at_command' -a export -d 'Turn trained models into ONNX graphs, and compare them.'
+complete -c mlctl -n '__mlctl_at_command' -a eval -d 'Run every model on the same held-out data.'
+complete -c mlctl -n '__mlctl_at_command' -a quantize -d 'Turn floats into integers (not built in this release).'
+complete -c mlctl -n '__mlctl_at_command' -a prune -d 'Take parts out of a network (not built in this release).'
+complete -c mlctl -n '__mlctl_at_command' -a distill -d 'Let a small network learn from a large one (not built in this release).'
+complete -c mlctl -n '__mlctl_at_command' -a serve -d 'Answer requests over the network (not built in this release).'
+complete -c mlctl -n '__mlctl_at_command' -a plan -d 'Say for every step whether it would be reused, run or resumed, and why.'
+complete -c mlctl -n '__mlctl_at_command' -a show -d 'Show where every step\'s artifact lies and what it measured, or the recipe with every default.'
+complete -c mlctl -n '__mlctl_at_command' -a init -d 'Look at a data file and write a commented recipe that runs.'
+complete -c mlctl -n '__mlctl_at_command' -a schema -d 'Print the JSON Schema of recipes, for an editor\'s YAML server.'
+complete -c mlctl -n '__mlctl_at_command' -a verify -d 'Read every file of the store again and compare it with what was written; exit 3 names what is damaged.'
+complete -c mlctl -n '__mlctl_at_command' -a gc -d 'List, or remove, artifacts that neither these recipes nor others that use the store need.'
+complete -c mlctl -n '__mlctl_at_command' -a doctor -d 'Say what this machine has: cores, instruction sets, GPU, library versions, and the store\'s health.'
+complete -c mlctl -n '__mlctl_at_first run prepare train export eval quantize prune distill serve plan show verify' -x -a '(__mlctl_recipes)'
+complete -c mlctl -n '__mlctl_at_later run prepare train export eval quantize prune distill serve plan show' -x -a '(__mlctl_steps .)'
+complete -c mlctl -n '__mlctl_at_first init' -r -F
+complete -c mlctl -n '__mlctl_at_first gc' -x -a '(__mlctl_recipes)'
+complete -c mlctl -n '__mlctl_at_later gc' -x -a '(__mlctl_recipes)'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve plan show' -l set -x -a '(__mlctl_steps .)' -d 'Replace one value of the recipe, such as train.epochs=3.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve plan show verify gc doctor' -l store -x -a '(__mlctl_folders)' -d 'Where artifacts lie.'
+complete -c mlctl -n '__mlctl_in run plan' -l until -x -a '(__mlctl_steps)' -d 'Leave out what stands below this step.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve plan' -l force -x -a '(__mlctl_steps)' -d 'Make this step again, whatever is there.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve' -l keep-going -d 'After a failure, go on with what does not need it.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve' -l device -x -a 'auto cpu cuda' -d 'Where to train.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve' -l threads -x -d 'Cores to use; all that there are by default.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve' -l allow-code -d 'Let the recipe import the network that it names by import path.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve plan show verify doctor' -l json -d 'Print one JSON document and nothing else.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve' -l junit -r -F -d 'Write the gates as JUnit XML.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve' -l quiet -d 'Tell nothing on stderr but errors.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve plan show init verify gc' -l debug -d 'Show tracebacks.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve plan show init schema verify gc doctor' -s h -l help -d 'Show this message and exit.'
+complete -c mlctl -n '__mlctl_in show' -l resolved -d 'Print the recipe with every default.'
+complete -c mlctl -n '__mlctl_in init' -s o -l output -r -F -d 'Where the recipe goes; - prints it.'
+complete -c mlctl -n '__mlctl_in init' -l target -x -d 'The column to predict; the last by default.'
+complete -c mlctl -n '__mlctl_in gc' -l delete -d 'Remove them; without it they are only listed.'

@@ -1,0 +1,136 @@
+"""What a command line may hold, read from the commands themselves: all that a completion script needs to know."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import typer
+from typer.core import TyperArgument, TyperGroup, TyperOption
+
+from mlctl.cli.app import app
+
+HELP_LENGTH = 120
+
+
+class Kind(StrEnum):
+    """What stands at a place of the command line."""
+
+    RECIPE = "recipe"
+    PATH = "path"
+    FOLDER = "folder"
+    STEP = "step"
+    OVERRIDE = "override"
+    CHOICE = "choice"
+    ANYTHING = "anything"
+
+
+@dataclass(frozen=True)
+class Value:
+    """What an option or an argument is given; `choices` are the words of a CHOICE."""
+
+    kind: Kind
+    name: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option, with all its spellings; a flag has no value."""
+
+    spellings: tuple[str, ...]
+    help: str
+    value: Value | None
+    is_repeatable: bool
+
+    @property
+    def long(self) -> str:
+        """The spelling that begins with two hyphens."""
+        return next(spelling for spelling in self.spellings if spelling.startswith("--"))
+
+    @property
+    def short(self) -> str | None:
+        """The spelling with one hyphen, where there is one."""
+        return next((spelling for spelling in self.spellings if not spelling.startswith("--")), None)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its options, its first argument, and what may follow that any number of times."""
+
+    name: str
+    help: str
+    options: tuple[Option, ...]
+    first: Value | None
+    later: Value | None
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """The whole command line: options that stand before a command, and the commands in the order of the help."""
+
+    options: tuple[Option, ...]
+    commands: tuple[Command, ...]
+
+    def valued_options(self) -> tuple[Option, ...]:
+        """Options that are given a value, each once.
+
+        Raises ValueError when one spelling means different things to two commands, which the scripts cannot tell apart.
+        """
+        found: dict[str, Option] = {}
+        for option in (option for command in self.commands for option in command.options if option.value):
+            if found.setdefault(option.long, option) != option:
+                raise ValueError(f"{option.long} differs between commands")
+        return tuple(found.values())
+
+    def with_option(self, option: Option) -> tuple[str, ...]:
+        """Names of the commands that have it."""
+        return tuple(command.name for command in self.commands if option in command.options)
+
+
+KINDS: Final = {
+    "RECIPE": Kind.RECIPE,
+    "DATA": Kind.PATH,
+    "FILE": Kind.PATH,
+    "FOLDER": Kind.FOLDER,
+    "STEP": Kind.STEP,
+    "KEY=VALUE": Kind.OVERRIDE,
+    "COLUMN": Kind.ANYTHING,
+    "N": Kind.ANYTHING,
+}
+"""What each placeholder of the help stands for; one with a bar in it lists the choices."""
+
+
+def read_grammar() -> Grammar:
+    """What `mlctl` takes. Raises KeyError for a placeholder that KINDS does not have."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    context = group.make_context("mlctl", [], resilient_parsing=True)
+    commands = []
+    for name, command in group.commands.items():
+        parameters = command.get_params(typer.Context(command, parent=context, info_name=name))
+        options = tuple(_option(each) for each in parameters if isinstance(each, TyperOption))
+        first, later = _arguments([each for each in parameters if isinstance(each, TyperArgument)])
+        commands.append(Command(name, command.get_short_help_str(HELP_LENGTH), options, first, later))
+    options = tuple(_option(each) for each in group.get_params(context) if isinstance(each, TyperOption))
+    return Grammar(options, tuple(commands))
+
+
+def _arguments(arguments: list[TyperArgument]) -> tuple[Value | None, Value | None]:
+    """The first, and what may follow it: nothing, a last one that takes many words, or the first again."""
+    if not arguments:
+        return None, None
+    last = arguments[-1]
+    return _value(arguments[0]), _value(last) if last.nargs == -1 else None
+
+
+def _option(option: TyperOption) -> Option:
+    value = None if option.is_flag else _value(option)
+    return Option(tuple(option.opts), option.help or "", value, option.multiple)
+
+
+def _value(parameter: TyperArgument | TyperOption) -> Value:
+    placeholder = (parameter.metavar or "").strip("[].")
+    name = str(parameter.name).rstrip("_")
+    if "|" in placeholder:
+        return Value(Kind.CHOICE, name, tuple(word.partition(":")[0] for word in placeholder.split("|")))
+    return Value(KINDS[placeholder], name)
