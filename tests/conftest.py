@@ -29,6 +29,11 @@ def report():
 atexit.register(report)
 """
 SECONDS_BEFORE_GIVING_UP = 120
+HEAVY = {
+    "torch", "onnx", "onnxruntime", "onnxscript", "onnxconverter_common", "numpy", "pyarrow", "sklearn", "PIL",
+    "safetensors", "huggingface_hub",
+}  # fmt: skip
+"""Libraries that take longer to load than a person waits."""
 
 TINY = """\
 mlctl: 1

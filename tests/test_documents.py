@@ -109,7 +109,7 @@ def test_the_readme_names_every_key_of_the_verdict(part: type) -> None:
     section = TEXT.partition("## The verdict")[2].partition("## Exit codes")[0]
     assert [
         field.name for field in dataclasses.fields(part) if not re.search(rf"[`.]{field.name}(\[\])?`", section)
-    ] == []  # type: ignore[arg-type]
+    ] == []
 
 
 def test_the_version_is_the_changelogs_newest() -> None:

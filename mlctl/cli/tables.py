@@ -37,8 +37,8 @@ def show_verdict(verdict: Verdict) -> None:
     else:
         for line in step_lines(verdict):
             console.print(Text(line), soft_wrap=True)
-    for line in _gates(gate_rows(verdict)):
-        console.print(line, soft_wrap=True)
+    for gate in _gates(gate_rows(verdict)):
+        console.print(gate, soft_wrap=True)
     for text in _failures(verdict):
         sys.stderr.write(text + "\n")
 

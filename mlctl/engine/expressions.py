@@ -14,13 +14,14 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final, TypeAlias
 
 from mlctl.engine.figures import FigureName
 
 _TOKEN: Final = re.compile(
     r"""\s*(?:
-    (?P<figure>[A-Za-z_][\w-]*(?:\.[\w-]+)*\[[^\]\s]*\]\.[A-Za-z_]\w*|[A-Za-z_][\w-]*(?:\.[\w-]+)*\.[A-Za-z_]\w*)
+    (?P<figure>[A-Za-z_][\w-]*(?:\.[\w-]+)*\[[^\]\s]+\]\.[A-Za-z_]\w*|[A-Za-z_][\w-]*(?:\.[\w-]+)*\.[A-Za-z_]\w*)
     |(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
     |(?P<comparison><=|>=|==|!=|<|>)
     |(?P<operator>[-+*/()])
@@ -76,11 +77,6 @@ class Comparison:
     def holds(self, left: float, right: float) -> bool:
         """Whether the two values stand as demanded; never when one is not a number."""
         return _COMPARISONS[self.symbol](left, right) and left == left and right == right
-
-    @property
-    def wants_more(self) -> bool | None:
-        """Whether the left side should be the larger one; None for == and !=."""
-        return {">": True, ">=": True, "<": False, "<=": False}.get(self.symbol)
 
 
 def evaluate(expression: Expression, values: Mapping[FigureName, Any]) -> Any:
@@ -190,7 +186,7 @@ class _Parser:
             self._pop()
             return value
         if self._tokens and self._tokens[0][0] == "number":
-            return Number(float(self._pop()))
+            return _number(self._pop())
         return _figure(self._take("figure", "a number or a figure such as eval[train].accuracy"))
 
     def _next_is(self, *symbols: str) -> bool:
@@ -218,6 +214,13 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         assert match.lastgroup
         yield match.lastgroup, match[match.lastgroup]
         position = match.end()
+
+
+def _number(text: str) -> Number:
+    value = float(text)
+    if not isfinite(value):
+        raise GateSyntaxError(f"{text} is too large for a number")
+    return Number(value)
 
 
 def _figure(text: str) -> FigureName:

@@ -91,14 +91,11 @@ def _decided(gate: Gate, left: float, right: float, difference: Difference | Non
         return (Outcome.PASSED if holds else Outcome.FAILED), ""
     if difference is None:
         return Outcome.INCONCLUSIVE, "these figures have no per-sample results to compare"
-    wants_more = gate.comparison.wants_more
-    if wants_more is None:
+    if gate.comparison.symbol in ("==", "!="):
         return Outcome.INCONCLUSIVE, "an interval cannot decide == or !=; write >= or <="
-    is_above, is_below = difference.low > 0, difference.high < 0
-    if is_above or is_below:
-        return (Outcome.PASSED if is_above == wants_more else Outcome.FAILED), ""
-    if gate.comparison.symbol in (">=", "<=") and difference.low == difference.high == 0:
-        return Outcome.PASSED, ""
+    holds_at_low, holds_at_high = (gate.comparison.holds(end, 0.0) for end in (difference.low, difference.high))
+    if holds_at_low == holds_at_high:
+        return (Outcome.PASSED if holds_at_low else Outcome.FAILED), ""
     more = difference.more_samples
     wanted = f"about {more:,} more samples would decide" if more else "no number of samples would decide"
     return Outcome.INCONCLUSIVE, wanted

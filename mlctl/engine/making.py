@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlctl import __version__
-from mlctl.engine.failures import system_refusals
 from mlctl.engine.figures import Figure
 from mlctl.engine.lineage import host, library_versions, now, platform_text, python_version
 from mlctl.engine.manifest import Input, Made, Manifest, stored_files
-from mlctl.engine.plan import Action, Life, PlannedStep
+from mlctl.engine.plan import Life, PlannedStep
+from mlctl.engine.sources import SourceLedger
 from mlctl.engine.stage import Work
 from mlctl.engine.store import Artifact, Store
-from mlctl.errors import Interrupted, MachineError, MlctlError
+from mlctl.engine.verdict import Outcome
+from mlctl.errors import DataError, Interrupted, MachineError, MlctlError, OutOfMemory
 from mlctl.events import Tell, Waiting, Warned
 
 
@@ -23,6 +24,7 @@ class RunOptions:
     device: str = "auto"
     threads: int = 1
     keep_going: bool = False
+    allow_code: bool = False
 
 
 class Maker:
@@ -34,50 +36,56 @@ class Maker:
         self._tell = tell
         self._verified: set[str] = set()
 
-    def make(self, life: Life, planned: PlannedStep, inputs: Mapping[str, Artifact]) -> Artifact:
-        """The artifact of `planned`, made here or, while this process waited, by another.
+    def make(self, life: Life, planned: PlannedStep, inputs: Mapping[str, Artifact]) -> tuple[Artifact, Outcome]:
+        """The artifact of `planned`, and how it came about: reused where another process made it meanwhile.
 
         `inputs` are the artifacts of the steps that it reads, by step name; each is verified first.
         """
         for artifact in inputs.values():
             self._verify(artifact)
-        with system_refusals(), self._store.locked(planned.fingerprint, lambda: self._tell(Waiting(planned.step.name))):
+        with self._store.locked(planned.fingerprint, lambda: self._tell(Waiting(planned.step.name))):
             if not planned.is_forced and (made := self._store.find(planned.fingerprint)):
                 self._verify(made)
-                return made
-            return self._make_alone(life, planned, inputs)
+                return made, Outcome.REUSED
+            can_resume = not planned.is_forced and self._store.can_resume(planned.fingerprint)
+            artifact = self._make_alone(life, planned, inputs, can_resume)
+            return artifact, Outcome.RESUMED if can_resume else Outcome.RAN
 
-    def _make_alone(self, life: Life, planned: PlannedStep, inputs: Mapping[str, Artifact]) -> Artifact:
+    def _make_alone(
+        self, life: Life, planned: PlannedStep, inputs: Mapping[str, Artifact], can_resume: bool
+    ) -> Artifact:
         started, clock = now(), time.monotonic()
-        work = self._work(planned, inputs)
+        work = self._work(life, planned, inputs)
         try:
             figures = planned.step.stage.run(work)
+            self._require_same_sources(life, planned)
             made = Made(
                 recipe=str(life.recipe),
                 mlctl=__version__,
                 started=started,
                 seconds=time.monotonic() - clock,
-                resumed=planned.action is Action.RESUME,
+                resumed=can_resume,
                 host=host(),
                 platform=platform_text(),
                 python=python_version(),
                 versions=library_versions(),
-                device=self._options.device,
                 threads=self._options.threads,
+                choices=work.choices,
             )
             manifest = self._manifest(planned, work, figures, made)
             self._warn_of_other_bytes(planned, manifest)
             artifact = self._store.publish(work.folder, manifest)
-        except (Interrupted, MachineError, OSError):
+        except MlctlError as error:
+            # Unless the machine was to blame, to go on from there would only fail again.
+            if not isinstance(error, Interrupted | MachineError | OutOfMemory):
+                self._store.drop_work(planned.fingerprint)
+            raise
+        finally:
             self._store.drop_scratch(planned.fingerprint)
-            raise
-        except MlctlError:
-            self._store.drop_work(planned.fingerprint)
-            raise
         self._verified.add(planned.fingerprint)
         return artifact
 
-    def _work(self, planned: PlannedStep, inputs: Mapping[str, Artifact]) -> Work:
+    def _work(self, life: Life, planned: PlannedStep, inputs: Mapping[str, Artifact]) -> Work:
         if planned.is_forced:
             self._store.drop_work(planned.fingerprint)
         return Work(
@@ -86,6 +94,8 @@ class Maker:
             fingerprint=planned.fingerprint,
             device=self._options.device,
             threads=self._options.threads,
+            choices={},
+            code=life.recipe.parent if self._options.allow_code else None,
             tell=self._tell,
             folders={name: artifact.folder for name, artifact in inputs.items()},
             fingerprints={name: artifact.manifest.fingerprint for name, artifact in inputs.items()},
@@ -106,6 +116,15 @@ class Maker:
             figures=figures,
             made=made,
         )
+
+    def _require_same_sources(self, life: Life, planned: PlannedStep) -> None:
+        ledger, base = SourceLedger(self._store.ledger), life.recipe.parent
+        found = {ledger.look(file, base) for file in planned.step.stage.sources()}
+        changed = sorted({source.path for source in found.symmetric_difference(planned.identity.sources)})
+        if changed:
+            raise DataError(
+                f"{', '.join(changed)} changed while it was read", where=base, next="run the same command again"
+            )
 
     def _warn_of_other_bytes(self, planned: PlannedStep, manifest: Manifest) -> None:
         if not planned.is_forced or planned.artifact is None:

@@ -47,8 +47,9 @@ class Made:
     platform: str
     python: str
     versions: Mapping[str, str]
-    device: str
     threads: int
+    choices: Mapping[str, str]
+    """What the stage chose by itself, such as the device."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Manifest:
             if digest(raw) != written:
                 raise ArtifactDamaged("the manifest is not the one that was written", where=path)
             return _manifest(raw)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactDamaged(f"the manifest cannot be read ({error})", where=path) from error
 
 
@@ -108,8 +109,9 @@ def _manifest(raw: Any) -> Manifest:
 
 
 def figure_from_json(raw: Mapping[str, Any]) -> Figure:
-    """The figure that `dataclasses.asdict` wrote."""
-    return Figure(**{**raw, "kind": Kind(raw["kind"]), "value": float(raw["value"])})
+    """The figure that `dataclasses.asdict` and `jsonable` wrote."""
+    numbers = {key: float(raw[key]) for key in ("value", "low", "high") if raw[key] is not None}
+    return Figure(**{**raw, **numbers, "kind": Kind(raw["kind"])})
 
 
 def stored_files(folder: Path) -> tuple[StoredFile, ...]:

@@ -78,9 +78,11 @@ class Plan:
     steps: tuple[PlannedStep, ...]
 
     @property
-    def is_finished(self) -> bool:
-        """Whether there is nothing left to make."""
-        return all(step.action is Action.REUSE for step in self.steps)
+    def importing(self) -> tuple[str, ...]:
+        """The steps to be made that import code which the recipe names, their own or that of what they read."""
+        own = {step.step.name for step in self.steps if step.step.stage.imports_code}
+        making = (step.step.name for step in self.steps if step.action is not Action.REUSE)
+        return tuple(name for name in making if self.life.closure([name]) & own)
 
 
 class Planner:
@@ -124,7 +126,8 @@ class Planner:
             return PlannedStep(step, identity, fingerprint, Action.REUSE, (), artifact)
         reasons = self._reasons(life, step, identity)
         if self._store.can_resume(fingerprint):
-            return PlannedStep(step, identity, fingerprint, Action.RESUME, (*reasons, Unfinished()), None)
+            why = (*(reason for reason in reasons if reason != New()), Unfinished())
+            return PlannedStep(step, identity, fingerprint, Action.RESUME, why, None)
         return PlannedStep(step, identity, fingerprint, Action.RUN, reasons, None)
 
     def _found(self, fingerprint: str) -> tuple[Artifact | None, ArtifactDamaged | None]:

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mlctl import __version__
+from mlctl.engine.failures import system_refusals
 from mlctl.engine.figures import Figure, FigureName
 from mlctl.engine.gates import Difference, Gate, GateResult, judge
+from mlctl.engine.gates import Outcome as GateOutcome
 from mlctl.engine.making import Maker, RunOptions
 from mlctl.engine.memory import GateMemory
 from mlctl.engine.plan import Action, Life, Plan, PlannedStep
 from mlctl.engine.store import Artifact, Store
 from mlctl.engine.verdict import Failure, Outcome, StepResult, Verdict
-from mlctl.errors import Interrupted, MlctlError
+from mlctl.errors import ArtifactDamaged, Interrupted, MlctlError
 from mlctl.events import StepAborted, StepFinished, StepReused, StepStarted, Tell
 
 Comparer: TypeAlias = Callable[[Gate, Mapping[str, Path]], Difference | None]
@@ -69,14 +71,15 @@ class Runner:
             progress.results.append(_result(planned, Outcome.SKIPPED))
             return
         try:
-            artifact, result = self._carried_out(life, planned, present)
+            with system_refusals(self._store.root):
+                artifact, result = self._carried_out(life, planned, present)
+                self._store.link(life.name, planned.step.name, planned.fingerprint)
         except MlctlError as error:
             self._tell(StepAborted(planned.step.name, error.what))
             progress.failures.append(Failure.of(error, planned.step.name))
             progress.results.append(_result(planned, Outcome.FAILED))
             progress.is_stopped = not self._options.keep_going or isinstance(error, Interrupted)
             return
-        self._store.link(life.name, planned.step.name, planned.fingerprint)
         progress.results.append(result)
         self._judge_own_gates(planned, artifact, progress)
 
@@ -91,10 +94,12 @@ class Runner:
             self._store.tidy(planned.fingerprint)
             return planned.artifact, _result(planned, Outcome.REUSED, planned.artifact)
         self._tell(StepStarted(name, planned.action.value, tuple(map(str, planned.reasons))))
-        artifact = self._maker.make(life, planned, inputs)
+        artifact, outcome = self._maker.make(life, planned, inputs)
+        if outcome is Outcome.REUSED:
+            self._tell(StepReused(name))
+            return artifact, _result(planned, outcome, artifact)
         seconds = artifact.manifest.made.seconds
         self._tell(StepFinished(name, seconds))
-        outcome = Outcome.RESUMED if planned.action is Action.RESUME else Outcome.RAN
         return artifact, replace(_result(planned, outcome, artifact), seconds=seconds)
 
     def _judge_own_gates(self, planned: PlannedStep, artifact: Artifact, progress: _Progress) -> None:
@@ -112,7 +117,11 @@ class Runner:
             for name in gate.comparison.figures
             if name.step in progress.artifacts
         }
-        return judge(gate, progress.figures, lambda each: self._memory.difference(each, artifacts))
+        try:
+            return judge(gate, progress.figures, lambda each: self._memory.difference(each, artifacts))
+        except ArtifactDamaged as error:
+            progress.failures.extend({Failure.of(error)} - {*progress.failures})
+            return GateResult(gate.text, GateOutcome.NOT_MEASURED, 0, confidence=gate.confidence, note=error.what)
 
 
 def _result(planned: PlannedStep, outcome: Outcome, artifact: Artifact | None = None) -> StepResult:

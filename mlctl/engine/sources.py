@@ -1,7 +1,7 @@
 """Digests of files outside the store, computed once and remembered."""
 
 import json
-import os
+import os.path
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Final
 
 from mlctl.digests import file_digest
 from mlctl.engine.fingerprint import SourceFile
+from mlctl.engine.store import write_whole
 from mlctl.errors import DataError
 
 # A file that changed within this time of being hashed could change again without its times showing it.
@@ -41,12 +42,9 @@ class SourceLedger:
         """Write what was learnt; a ledger that cannot be written is only slower."""
         if not self._is_changed:
             return
-        aside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         with suppress(OSError):
-            aside.write_text(json.dumps(self._known))
-            aside.replace(self._path)
+            write_whole(self._path, json.dumps(self._known))
             self._is_changed = False
-        aside.unlink(missing_ok=True)
 
     def _digest(self, path: Path) -> str:
         seen = _stamp(path)
@@ -68,7 +66,7 @@ def _stamp(path: Path) -> list[int]:
 def _read(path: Path) -> dict[str, list[int | str]]:
     try:
         known = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(known, dict):
         return {}

@@ -39,6 +39,11 @@ class Stage(ABC, Generic[ArtifactT_co]):
         """The files outside the store that this step reads."""
         return ()
 
+    @property
+    def imports_code(self) -> bool:
+        """Whether the step, and whoever reads its artifact, imports code that the recipe names."""
+        return False
+
     @abstractmethod
     def promises(self) -> tuple[Promise, ...]:
         """The figures that `run` will measure."""
@@ -76,6 +81,10 @@ class Work:
     device: str
     """auto, cpu, or cuda:N."""
     threads: int
+    choices: dict[str, str]
+    """What the stage chose by itself, and why, such as the device that `auto` came to; it goes into the manifest."""
+    code: Path | None
+    """Where code that the recipe names may be imported from; None where none may run."""
     tell: Tell
     folders: Mapping[str, Path]
     fingerprints: Mapping[str, str]

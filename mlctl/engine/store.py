@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,13 @@ class Artifact:
         """Read every file and raise ArtifactDamaged when one is not what was written."""
         self.check_sizes()
         for file in self.manifest.files:
-            if file_digest(self.folder / file.path) != file.sha256:
-                raise self._damage(self.folder / file.path, "has other bytes than were written")
+            path = self.folder / file.path
+            try:
+                found = file_digest(path)
+            except OSError as error:
+                raise self._damage(path, f"cannot be read ({error.strerror})") from error
+            if found != file.sha256:
+                raise self._damage(path, "has other bytes than were written")
 
     def _damage(self, path: Path, what: str) -> ArtifactDamaged:
         step = self.manifest.step
@@ -51,7 +56,7 @@ class Store:
     ```
     artifacts/FINGERPRINT/   published artifacts, each with its manifest.json
     steps/RECIPE/STEP        a link to the artifact that the step last came to
-    work/FINGERPRINT/        private to the process that holds the lock: files/ to be published, resume/
+    work/FINGERPRINT/        private to the process that holds the lock: files/ to be published, resume/, discarded/
     locks/FINGERPRINT        lock files, empty
     gates/DIGEST.json        intervals of gates that were computed
     recipes/DIGEST.json      recipes that used this store, for `mlctl gc`
@@ -61,6 +66,11 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    def ledger(self) -> Path:
+        """Where a `SourceLedger` keeps what it learnt."""
+        return self.root / "sources.json"
 
     def prepare(self) -> None:
         """Make the folders. Raises MachineError when that is refused."""
@@ -78,14 +88,20 @@ class Store:
             ) from error
 
     def find(self, fingerprint: str) -> Artifact | None:
-        """The artifact, or None when there is none. Raises ArtifactDamaged when its manifest is not readable."""
+        """The artifact, or None when there is none. Raises ArtifactDamaged when its manifest is not its own."""
         folder = self.root / "artifacts" / fingerprint
-        return Artifact(folder, Manifest.load(folder)) if folder.is_dir() else None
+        if not folder.is_dir():
+            return None
+        manifest = Manifest.load(folder)
+        if manifest.fingerprint != fingerprint:
+            raise ArtifactDamaged(f"{manifest.step}: the folder has the name of another artifact", where=folder)
+        return Artifact(folder, manifest)
 
     def artifacts(self) -> Iterator[Path]:
         """The folders of all artifacts, by name."""
         folder = self.root / "artifacts"
-        return iter(sorted(folder.iterdir())) if folder.is_dir() else iter(())
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        return (each for each in found if each.is_dir())
 
     @contextmanager
     def locked(self, fingerprint: str, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -124,17 +140,19 @@ class Store:
         _flush_file(scratch / FILE_NAME)
         _flush_folder(scratch)
         target = self.root / "artifacts" / manifest.fingerprint
-        self.discard(target)
+        self.discard(manifest.fingerprint)
         scratch.rename(target)
         _flush_folder(target.parent)
         remove(self.root / "work" / manifest.fingerprint)
         return Artifact(target, manifest)
 
-    def discard(self, folder: Path) -> None:
-        """Take a folder of the store away, whole: it is out of sight before its files go."""
+    def discard(self, fingerprint: str) -> None:
+        """Take an artifact away, if it is there: it is out of sight before its files go."""
+        folder = self.root / "artifacts" / fingerprint
         if folder.exists():
-            aside = self.root / "work" / f"{folder.name}.discarded"
+            aside = self.root / "work" / fingerprint / "discarded"
             remove(aside)
+            aside.parent.mkdir(exist_ok=True)
             folder.rename(aside)
             remove(aside)
 
@@ -180,8 +198,13 @@ class Store:
 def write_whole(path: Path, text: str) -> None:
     """Write a small file that is seen either whole or not at all."""
     aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    aside.replace(path)
+    try:
+        aside.write_text(text)
+        aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
 
 
 def remove(folder: Path) -> None:

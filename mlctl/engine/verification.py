@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from mlctl.engine.manifest import Manifest
-from mlctl.engine.store import Artifact, Store
+from mlctl.engine.store import Store
 from mlctl.errors import ArtifactDamaged
 
 
@@ -28,9 +27,11 @@ def verify_store(store: Store) -> tuple[Check, ...]:
     for folder in store.artifacts():
         step = "?"
         try:
-            manifest = Manifest.load(folder)
-            step = manifest.step
-            Artifact(folder, manifest).verify()
+            artifact = store.find(folder.name)
+            if artifact is None:
+                continue
+            step = artifact.manifest.step
+            artifact.verify()
             checks.append(Check(step, folder.name, None))
         except ArtifactDamaged as error:
             checks.append(Check(step, folder.name, f"{error.where}: {error.what}"))

@@ -1,6 +1,6 @@
 """A recipe becomes steps that the engine can plan and run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from mlctl.engine.expressions import GateSyntaxError
@@ -20,14 +20,15 @@ def assemble(recipe: Recipe) -> Life:
     """The recipe's steps, each with what it reads, and its gates. Raises RecipeError with all problems at once."""
     problems: list[Problem] = []
     steps: list[Step[Any]] = []
+    unwired: set[str] = set()
     for wanted in recipe.steps:
         try:
             steps.append(Step(wanted.name, STAGES[wanted.stage](wanted.settings, Above(recipe, steps))))
         except WiringError as error:
             path = (wanted.name, error.key) if error.key else (wanted.name,)
             problems.append(recipe.problem(path, str(error)))
-    # A gate on a step that could not be wired would only repeat that problem.
-    gates = () if problems else tuple(_gates(recipe, steps, problems))
+            unwired.add(wanted.name)
+    gates = tuple(_gates(recipe, steps, unwired, problems))
     if problems:
         raise RecipeError(tuple(problems))
     return Life(recipe.name, recipe.path, tuple(steps), gates)
@@ -51,11 +52,12 @@ def buildable(life: Life) -> frozenset[str]:
     return frozenset(step.name for step in life.steps if not life.closure([step.name]) & unbuilt)
 
 
-def _gates(recipe: Recipe, steps: Sequence[Step[Any]], problems: list[Problem]) -> Iterator[Gate]:
+def _gates(recipe: Recipe, steps: Sequence[Step[Any]], unwired: Set[str], problems: list[Problem]) -> Iterator[Gate]:
     promised = {
         FigureName(step.name, promise.model, promise.figure) for step in steps for promise in step.stage.promises()
     }
-    unbuilt = {step.name for step in steps if isinstance(step.stage, Unbuilt)}
+    # A gate on a step that could not be wired would only repeat that problem.
+    unknowable = unwired | {step.name for step in steps if isinstance(step.stage, Unbuilt)}
     for number, wanted in enumerate(recipe.gates):
         path = ("gates", number)
         try:
@@ -64,7 +66,7 @@ def _gates(recipe: Recipe, steps: Sequence[Step[Any]], problems: list[Problem]) 
             problems.append(recipe.problem(path, str(error)))
             continue
         for name in gate.comparison.figures:
-            if name not in promised and name.step not in unbuilt:
+            if name not in promised and not {name.step, name.model} & unknowable:
                 problems.append(recipe.problem(path, _unknown(name, promised)))
         yield gate
 

@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlctl.data.origins import TABLE_SUFFIXES
 from mlctl.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SMALLEST_IMAGE_SIDE = 4
 LARGEST_PIXEL = 255
+LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ def draft_recipe(data: Path, target: str | None, base: Path) -> str:
     """
     from mlctl.data.inspection import FolderInspection, inspect
 
+    if data.is_file() and not data.name.lower().endswith(TABLE_SUFFIXES):
+        raise DataError(
+            "a recipe can name no file of this kind", where=data, next=f"give a table: {', '.join(TABLE_SUFFIXES)}"
+        )
     found = inspect(data)
     source = os.path.relpath(data, base)
     if isinstance(found, FolderInspection):
@@ -50,7 +56,7 @@ def _of_folder(found: "FolderInspection", source: str) -> _Draft:
     shape = f"[{found.channels}, {found.height}, {found.width}]"
     return _Draft(
         task="image-classification",
-        about=f"{found.images:,} images of {len(found.classes)} classes: {', '.join(found.classes[:10])}",
+        about=f"{found.images:,} images of {len(found.classes)} classes: {_listed(found.classes[:10])}",
         prepare=(
             f"source: {_quoted(source)}          # a folder with one folder of images for every class",
             f"image: {{shape: {shape}, scale: 255}}   # channels, height, width; images are resized to it",
@@ -100,7 +106,10 @@ def _of_pixels(
     scale = int(largest) or 1
     return _Draft(
         task="image-classification",
-        about=f"{found.rows:,} rows: {side} x {side} pixels of 0 to {scale}, {label.distinct} classes in {label.name}",
+        about=(
+            f"{found.rows:,} rows: {side} x {side} pixels of 0 to {scale}, "
+            f"{label.distinct} classes in {_quoted(label.name)}"
+        ),
         prepare=(
             f"source: {_quoted(source)}",
             f"image: {{columns: {_pattern(others)}, shape: [1, {side}, {side}], scale: {scale}}}",
@@ -129,7 +138,7 @@ def _of_numbers(
             next="this release learns numbers from numbers, and classes from images; choose another `--target`",
         )
     left_out = [column.name for column in others if column.kind == "text"]
-    note = f"   # left out, for they hold text: {', '.join(left_out)}" if left_out else ""
+    note = f"   # left out, for they hold text: {_listed(left_out)}" if left_out else ""
     names = ", ".join(_quoted(column.name) for column in features)
     return _Draft(
         task="regression",
@@ -155,13 +164,19 @@ def _pattern(columns: Sequence["ColumnInspection"]) -> str:
     return f"[{', '.join(_quoted(column.name) for column in columns)}]"
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(_quoted, names))
+
+
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    # YAML takes fewer characters as they are than JSON does, in comments too, and joins no surrogates.
+    escaped = (each if each.isprintable() else f"\\U{ord(each):08x}" for each in json.dumps(text, ensure_ascii=False))
+    return "".join(escaped)
 
 
 def _name(data: Path) -> str:
     stem = data.name.split(".")[0].lower()
-    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-") or "model"
+    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:LONGEST_NAME] or "model"
 
 
 def _text(name: str, draft: _Draft) -> str:

@@ -10,7 +10,7 @@ from mlctl.engine.stage import Stage, Step, Work
 from mlctl.recipe.evaluate import EvalSettings
 from mlctl.recipe.vocabulary import TASKS, TaskVocabulary
 from mlctl.stages.artifacts import Data, Evaluation, Model
-from mlctl.stages.wiring import Above
+from mlctl.stages.wiring import Above, WiringError
 
 PERCENTILES = ("p50", "p95", "p99")
 
@@ -35,12 +35,18 @@ class Evaluate(Stage[Evaluation]):
     def wired(cls, settings: EvalSettings, above: Above) -> "Evaluate":
         """The stage as a recipe asks for it."""
         models = above.models()
-        data = above.data(settings.data) if settings.data else above.data_of(models[0])
-        return cls(settings, models, data, TASKS[above.task(data)])
+        data = above.data(settings.data)
+        task = above.task(data)
+        for model in models:
+            learnt = above.task(above.data_of(model))
+            if learnt != task:
+                raise WiringError("data", f"{model.name} is for {learnt}, {data.name} holds data for {task}")
+        return cls(settings, models, data, TASKS[task])
 
     def settings(self) -> Mapping[str, Json]:
-        """The recipe's settings, with the metrics named."""
-        return {**self._settings.deciding("data"), "metrics": self._metrics}
+        """The recipe's settings, with the metrics named, and the models' order: the first is compared with."""
+        models = tuple(model.name for model in self._models)
+        return {**self._settings.deciding("data"), "metrics": self._metrics, "models": models}
 
     def inputs(self) -> Mapping[str, Step[Any]]:
         """Every model under its own name, and the data."""

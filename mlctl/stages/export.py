@@ -55,7 +55,7 @@ class Export(Stage[OnnxModel]):
 
     def conditions(self) -> tuple[str, ...]:
         """The graph answers as torch does."""
-        return (f"parity <= {self._settings.tolerance:g}",)
+        return (f"parity <= {self._settings.tolerance!r}",)
 
     def run(self, work: Work) -> tuple[Figure, ...]:
         """Export, and compare on rows of the validation split."""

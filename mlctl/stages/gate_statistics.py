@@ -42,10 +42,12 @@ def _of_rates(gate: Gate, files: EvaluationFiles, confidence: float) -> Differen
         return None
     by_sign = sorted(known, key=lambda name: -coefficients[name])
     match [coefficients[name] for name in by_sign]:
-        case [1.0]:
+        case [1.0 | -1.0 as sign]:
             answers = known[by_sign[0]]
-            interval = wilson_interval(int(answers.sum()), len(answers), confidence)
-            return _difference(interval, float(answers.mean()), form[1], "wilson", len(answers))
+            found = wilson_interval(int(answers.sum()), len(answers), confidence)
+            low, high = sorted((sign * found.low, sign * found.high))
+            interval = Interval(low, high, confidence)
+            return _difference(interval, sign * float(answers.mean()), form[1], "wilson", len(answers))
         case [1.0, -1.0]:
             pair = known[by_sign[0]], known[by_sign[1]]
             interval = rate_difference_interval(*pair, confidence)

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from mlctl.data.prepared import PreparedData
 from mlctl.engine.figures import Direction, Figure, Kind
 from mlctl.engine.stage import Work
+from mlctl.errors import StepFailed
 from mlctl.events import Progress
 from mlctl.graphs.inspection import inspect
 from mlctl.metrics.evaluation_files import ANSWERS_FILE, REPORT_FILE, EvaluationFiles, EvaluationIndex
-from mlctl.models.files import WEIGHTS_FILE
+from mlctl.models.files import WEIGHTS_FILE, ModelConfig, ModelInput
 from mlctl.recipe.evaluate import EvalSettings, LatencySettings
 from mlctl.recipe.vocabulary import TASKS as VOCABULARY
 from mlctl.runtime.answers import Model as Callable
@@ -44,8 +45,8 @@ class Measuring:
         self._work = work
         self._models = models
         prepared = PreparedData.open(data.folder)
-        self._labels = prepared.description.labels
-        self._task = TASKS[prepared.description.task]
+        self._data = prepared.description
+        self._task = TASKS[self._data.task]
         self._split = prepared.split(settings.split)
         self._targets = self._split.targets
 
@@ -82,9 +83,9 @@ class Measuring:
         folder.mkdir()
         model = self._callable(name, self._work.threads)
         found = answer(model, self._split.inputs, ANSWER_BATCH, folder / ANSWERS_FILE)
-        report = self._task.report(found, self._targets, self._labels)
+        report = self._task.report(found, self._targets, self._data.labels)
         if report:
-            (folder / REPORT_FILE).write_text(report + "\n")
+            (folder / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
         return found
 
     def _metric_figures(self, name: str, answers: Answers) -> Iterator[Figure]:
@@ -151,7 +152,19 @@ class Measuring:
         # Torch and ONNX Runtime are timed on the same processor unless the command names another.
         device = resolve_device("cpu" if self._work.device == "auto" else self._work.device)
         self._work.choices["device"] = str(device)
-        return as_callable(stored_model(model.folder, self._work.code)[1], device)
+        config, trained = stored_model(model.folder, self._work.code)
+        self._require_fit(name, config)
+        return as_callable(trained, device)
+
+    def _require_fit(self, name: str, config: ModelConfig) -> None:
+        """Raise StepFailed where the model learnt other inputs or classes: its figures would be nonsense."""
+        given = tuple(ModelInput(field.name, field.dtype, field.shape, field.columns) for field in self._data.inputs)
+        if (config.inputs, config.labels) != (given, self._data.labels):
+            what = "inputs" if config.inputs != given else "classes"
+            raise StepFailed(
+                f"{name} learnt other {what} than the data holds that it is to be measured on",
+                next="name the data that it learnt from in `eval.data`, or prepare the same columns and classes",
+            )
 
     def _better(self, metric: str) -> Direction:
         known = VOCABULARY[self._task.name].metrics

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlctl.digests import Json
 from mlctl.engine.figures import Direction, Figure, Kind, Promise
 from mlctl.engine.stage import Stage, Step, Work
-from mlctl.models.custom import code_file
+from mlctl.models.code_file import code_file
 from mlctl.recipe.networks import CustomSettings
 from mlctl.recipe.train import TrainSettings
 from mlctl.recipe.vocabulary import TASKS, TaskVocabulary
@@ -81,6 +81,7 @@ class Train(Stage[TrainedModel]):
         from mlctl.training.batches import Samples
         from mlctl.training.devices import resolve_device
         from mlctl.training.loop import fit
+        from mlctl.training.own_networks import require_answers, require_restorable
         from mlctl.training.trained import fresh_model, model_config, parameter_count, use_threads
 
         use_threads(work.threads)
@@ -90,6 +91,7 @@ class Train(Stage[TrainedModel]):
         config = model_config(task, self._settings.model, data.description)
         model = fresh_model(config, self._seed, work.code)
         train, validation = data.split("train"), data.split("validation")
+        require_answers(model, config, train.inputs)
         fitted = fit(
             model,
             Samples(train.inputs, train.targets),
@@ -104,6 +106,7 @@ class Train(Stage[TrainedModel]):
         work.choices["device"] = str(device)
         work.choices["precision"] = f"{fitted.precision.precision}: {fitted.precision.reason}"
         save_model(work.folder, config, model.network, work.fingerprint)
+        require_restorable(model, config, work.folder, train.inputs, work.code)
         (work.folder / HISTORY).write_text(fitted.metrics_jsonl)
         figures = (
             *_watched_figures(fitted, task.objective(data.description).watched),
@@ -112,7 +115,7 @@ class Train(Stage[TrainedModel]):
             Figure("parameters", Kind.SIZE, parameter_count(model.network)),
             Figure("bytes", Kind.SIZE, (work.folder / WEIGHTS_FILE).stat().st_size, "bytes"),
         )
-        (work.folder / CARD).write_text(model_card(config, data.description, figures))
+        (work.folder / CARD).write_text(model_card(config, data.description, figures), encoding="utf-8")
         return (*figures, Figure("samples_per_second", Kind.LATENCY, fitted.samples_per_second, "samples/s"))
 
     def open(self, folder: Path) -> TrainedModel:
