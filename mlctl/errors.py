@@ -1,6 +1,6 @@
-"""Every way in which mlctl refuses, and the exit code of each.
+"""Every way in which mlctl refuses, and the exit code of each. All of them are Refusals.
 
-MlctlError
+MlctlError (an Exception)
 ├── UsageError             2   the command line asks for something that cannot be
 │   └── RecipeError        2   the recipe has problems, all of them listed
 │       └── NotBuilt       2   the recipe asks for a stage that this release does not have
@@ -14,7 +14,7 @@ MlctlError
 │   ├── MissingExtra       5   an optional package is not installed
 │   ├── NoSuchDevice       5   the device that was asked for is not here
 │   └── DiskFull           5   the store's disk is full
-└── Interrupted      130/143   Ctrl-C, or SIGTERM
+Interrupted (a KeyboardInterrupt)  130/143   Ctrl-C, or SIGTERM
 """
 
 import signal
@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 
-class MlctlError(Exception):
-    """A refusal that a user can act on: what is wrong, where, and what to do next."""
+class Refusal(BaseException):
+    """Why a command could not do what was asked: what is wrong, where, and what to do next."""
 
-    exit_code: ClassVar[int]
+    exit_code: int
     default_next: ClassVar[str]
 
     def __init__(self, what: str, *, where: object | None = None, next: str | None = None) -> None:
@@ -37,6 +37,10 @@ class MlctlError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         return f"{place}{self.what}\n  next: {self.next}"
+
+
+class MlctlError(Refusal, Exception):
+    """A refusal that a user can act on."""
 
 
 class UsageError(MlctlError):
@@ -142,17 +146,14 @@ class DiskFull(MachineError):
     default_next = "free some space (`mlctl gc` says what could go) and run the same command again"
 
 
-class Interrupted(MlctlError):
-    """The user or the system asked the process to stop; what is resumable was kept."""
+class Interrupted(Refusal, KeyboardInterrupt):
+    """The user or the system asked the process to stop; what is resumable was kept.
 
-    exit_code = 130
+    Like Python's own, it is no Exception: a library that catches those must not take it for a failure of its own.
+    """
+
     default_next = "run the same command again; it goes on where it stopped"
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
-        self.signal_number = signal_number
-
-    @property
-    def code(self) -> int:
-        """128 plus the signal's number, as a shell would report it."""
-        return 128 + self.signal_number
+        self.exit_code = 128 + signal_number

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from mlctl import __version__
 from mlctl.engine.verdict import Failure, Verdict
-from mlctl.errors import MlctlError, RecipeError
+from mlctl.errors import RecipeError, Refusal
 
 
-def show_failure(error: MlctlError, arguments: Sequence[str]) -> int:
+def show_failure(error: Refusal, arguments: Sequence[str]) -> int:
     """Write the failure as `arguments` ask for it, and return its exit code."""
     failure = Failure.of(error)
     if "--json" in arguments:
@@ -21,6 +21,6 @@ def show_failure(error: MlctlError, arguments: Sequence[str]) -> int:
     return failure.exit_code
 
 
-def failure_text(error: MlctlError) -> str:
+def failure_text(error: Refusal) -> str:
     """Where, what, and what to do next."""
     return str(error) if isinstance(error, RecipeError) else f"mlctl: {error}"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM become one kind of error."""
+"""Ctrl-C and SIGTERM become one kind of error, and are never lost."""
 
 import signal
 from collections.abc import Iterator
@@ -6,20 +6,55 @@ from contextlib import contextmanager
 from types import FrameType
 
 from mlctl.errors import Interrupted
+from mlctl.events import Event, StepAborted, Tell
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Interrupts:
+    """What came of signals so far."""
+
+    def __init__(self) -> None:
+        self._pending: int | None = None
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler. Raises Interrupted."""
+        self._pending = number
+        raise Interrupted(number)
+
+    def settle(self) -> None:
+        """Say that the signal was answered."""
+        self._pending = None
+
+    def require_none(self) -> None:
+        """Raise Interrupted for a signal that a library swallowed, or took for a failure of its own."""
+        if self._pending is not None:
+            raise Interrupted(self._pending)
+
+    def told(self, tell: Tell) -> Tell:
+        """`tell`, which also stops the work where a signal was swallowed."""
+
+        def checked(event: Event) -> None:
+            if not isinstance(event, StepAborted):
+                self.require_none()
+            tell(event)
+
+        return checked
+
+
 @contextmanager
-def raising_interrupts() -> Iterator[None]:
-    """Within, SIGINT and SIGTERM raise Interrupted in the main thread."""
-    before = {number: signal.signal(number, _interrupt) for number in SIGNALS}
+def raising_interrupts() -> Iterator[Interrupts]:
+    """Within, SIGINT and SIGTERM raise Interrupted in the main thread; afterwards none is left unanswered."""
+    interrupts = Interrupts()
+    before = {number: signal.signal(number, interrupts.receive) for number in SIGNALS}
     try:
-        yield
+        yield interrupts
+    except Interrupted:
+        raise
+    except Exception:
+        interrupts.require_none()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
+    interrupts.require_none()

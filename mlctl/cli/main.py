@@ -4,12 +4,16 @@ import sys
 
 from mlctl import __version__
 
+CTRL_C = 130
+
 
 def main() -> None:
     """Run the command line in `sys.argv` and exit with its code."""
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"mlctl {__version__}\n")
         return
-    from mlctl.cli.boundary import run
-
+    try:
+        from mlctl.cli.boundary import run
+    except KeyboardInterrupt:
+        sys.exit(CTRL_C)
     sys.exit(run(sys.argv[1:]))

@@ -16,7 +16,7 @@ from mlctl.engine.run import Runner
 from mlctl.engine.sources import SourceLedger
 from mlctl.engine.store import Store
 from mlctl.engine.verdict import Verdict
-from mlctl.errors import UsageError
+from mlctl.errors import Interrupted, UsageError
 from mlctl.recipe.loading import load_recipe
 from mlctl.recipe.recipe import Recipe
 from mlctl.stages.assembly import assemble, buildable, check_built
@@ -66,8 +66,11 @@ class Session:
             )
         self.store.prepare()
         remember_recipe(self.store, self.path)
-        with raising_interrupts(), output.telling(self.life) as tell:
-            return Runner(self.store, options, tell, paired_difference).run(plan, command)
+        with raising_interrupts() as interrupts, output.telling(self.life) as tell:
+            verdict = Runner(self.store, options, interrupts.told(tell), paired_difference).run(plan, command)
+            if any(failure.kind == Interrupted.__name__ for failure in verdict.failures):
+                interrupts.settle()
+        return verdict
 
     def until(self, last: str | None) -> frozenset[str]:
         """The steps down to `last`, or all."""

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from mlctl.digests import Json, digest
 
 
+FORMAT = 1
+"""Of artifacts and their manifests. It is part of every name, so that those of another release are not found."""
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """A file outside the store, by the name that the recipe's folder gives it, and its content."""
@@ -31,6 +35,7 @@ class Identity:
         """SHA-256 over canonical JSON; where a source lies counts only as the recipe names it."""
         return digest(
             {
+                "format": FORMAT,
                 "stage": self.stage,
                 "revision": self.revision,
                 "settings": self.settings,

@@ -13,7 +13,7 @@ from mlctl.engine.sources import SourceLedger
 from mlctl.engine.stage import Work
 from mlctl.engine.store import Artifact, Store
 from mlctl.engine.verdict import Outcome
-from mlctl.errors import DataError, Interrupted, MachineError, MlctlError, OutOfMemory
+from mlctl.errors import DataError, MachineError, MlctlError, OutOfMemory
 from mlctl.events import Tell, Waiting, Warned
 
 
@@ -77,7 +77,7 @@ class Maker:
             artifact = self._store.publish(work.folder, manifest)
         except MlctlError as error:
             # Unless the machine was to blame, to go on from there would only fail again.
-            if not isinstance(error, Interrupted | MachineError | OutOfMemory):
+            if not isinstance(error, MachineError | OutOfMemory):
                 self._store.drop_work(planned.fingerprint)
             raise
         finally:

@@ -8,11 +8,10 @@ from typing import Any
 
 from mlctl.digests import Json, digest, file_digest, jsonable
 from mlctl.engine.figures import Figure, Kind
-from mlctl.engine.fingerprint import Identity, SourceFile
+from mlctl.engine.fingerprint import FORMAT, Identity, SourceFile
 from mlctl.errors import ArtifactDamaged
 
 FILE_NAME = "manifest.json"
-FORMAT = 1
 
 
 @dataclass(frozen=True)

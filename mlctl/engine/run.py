@@ -74,7 +74,7 @@ class Runner:
             with system_refusals(self._store.root):
                 artifact, result = self._carried_out(life, planned, present)
                 self._store.link(life.name, planned.step.name, planned.fingerprint)
-        except MlctlError as error:
+        except (MlctlError, Interrupted) as error:
             self._tell(StepAborted(planned.step.name, error.what))
             progress.failures.append(Failure.of(error, planned.step.name))
             progress.results.append(_result(planned, Outcome.FAILED))

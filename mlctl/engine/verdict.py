@@ -7,7 +7,7 @@ from typing import Any
 from mlctl.digests import jsonable
 from mlctl.engine.figures import Figure
 from mlctl.engine.gates import GateResult
-from mlctl.errors import Interrupted, MlctlError, RecipeError
+from mlctl.errors import RecipeError, Refusal
 
 
 class Outcome(StrEnum):
@@ -48,11 +48,10 @@ class Failure:
     problems: tuple[dict[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, error: MlctlError, step: str | None = None) -> "Failure":
+    def of(cls, error: Refusal, step: str | None = None) -> "Failure":
         """The failure that `error` describes."""
-        code = error.code if isinstance(error, Interrupted) else error.exit_code
         problems = tuple(asdict(each) for each in error.problems) if isinstance(error, RecipeError) else ()
-        return cls(type(error).__name__, error.what, error.where, error.next, code, step, problems)
+        return cls(type(error).__name__, error.what, error.where, error.next, error.exit_code, step, problems)
 
 
 @dataclass(frozen=True)

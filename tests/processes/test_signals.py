@@ -13,7 +13,7 @@ from mlctl.errors import Interrupted
 def test_a_signal_raises_where_it_arrives(number: signal.Signals) -> None:
     with pytest.raises(Interrupted) as caught, raising_interrupts():
         signal.raise_signal(number)
-    assert caught.value.code == 128 + number
+    assert caught.value.exit_code == 128 + number
 
 
 def test_afterwards_the_handlers_are_those_of_before() -> None:

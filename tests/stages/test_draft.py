@@ -20,8 +20,8 @@ from mlctl.stages.draft import draft_recipe
 PIXELS = [f"pixel_{number}" for number in range(16)]
 ODD_NAMES = (
     'a"b', "it's", "*", "a[b]", "x: y", "# no comment", "Größe", "日本", "😀", "a\\b", "a,b", "two\nlines", "\x85",
-    "a\u2028b", "~", "null", "yes", "- a", "{", "\x07", "\x7f", "q\ufeff", " around ", "tab\tbed", "%", "&anchor", "!tag",
-    "${HOME}", "1",
+    "~", "null", "yes", "- a", "{", "\x07", "\x7f", "q\ufeff", " around ", "tab\tbed", "%", "&anchor", "!tag",
+    "a\u2028b", "${HOME}", "1",
 )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def test_a_signal_waits_until_it_is_handed_over(number: signal.Signals) -> None:
         with pytest.raises(Interrupted) as interruption:
             signals.hand_over()
         assert seen == [number]
-        assert interruption.value.code == 128 + number
+        assert interruption.value.exit_code == 128 + number
         assert signal.getsignal(number) is remember
         assert signals.received is None
 
