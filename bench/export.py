@@ -46,7 +46,7 @@ def by_hand(model: nn.Module, example: torch.Tensor, path: Path) -> None:
 def measure(rounds: int, folder: Path) -> tuple[list[float], list[float]]:
     """Seconds of mlctl's export and of torch's, for each round."""
     torch.manual_seed(0)
-    network = build(CnnSettings(channels=(32, 64)), ((1, 8, 8),), 10)
+    network = build(CnnSettings(channels=(32, 64, 64)), ((1, 8, 8),), 10)
     model = CompleteModel(network, (InputScaling(16.0),), nn.Softmax(dim=1)).eval()
     example = torch.zeros((2, 1, 8, 8), dtype=torch.uint8)
     own, other = [], []

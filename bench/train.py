@@ -1,6 +1,6 @@
 """Training speed: `fit` beside a hand-tuned PyTorch loop, on the same network, data, batches and precision.
 
-Both train the digits CNN (8×8 pixels, channels 32 and 64, batch 128, float32), validate after every epoch and keep the
+Both train the digits CNN (8×8 pixels, channels 32, 64 and 64, batch 128, float32), validate after every epoch and keep the
 best weights, in turn within one process.
 
     python bench/train.py [--rounds N] [--epochs N] [--threads N] [--json]
@@ -67,7 +67,7 @@ def digits() -> tuple[Samples, Samples]:
 
 def fresh_network() -> nn.Module:
     torch.manual_seed(SEED)
-    return build(CnnSettings(channels=(32, 64)), ((1, 8, 8),), 10)
+    return build(CnnSettings(channels=(32, 64, 64)), ((1, 8, 8),), 10)
 
 
 def with_fit(train: Samples, validation: Samples, epochs: int) -> float:

@@ -38,13 +38,13 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 @pytest.fixture(scope="module")
 def digits(shipped: Lab) -> Any:
     """The verdict of `digits.yaml`."""
-    return shipped.json("run digits.yaml --threads 2")
+    return shipped.json("run digits.yaml --threads 1")
 
 
 @pytest.fixture(scope="module")
 def line(shipped: Lab) -> Any:
     """The verdict of `linear-regression.yaml`."""
-    return shipped.json("run linear-regression.yaml --threads 2")
+    return shipped.json("run linear-regression.yaml --threads 1")
 
 
 def figure(verdict: Any, step: str, name: str, model: str | None = None) -> float:

@@ -23,5 +23,7 @@ def write_recipe(path: Path, text: str) -> None:
     with system_refusals(path.parent):
         store = Store(path.parent / STORE_NAME)
         store.prepare()
-        (store.root / "schema.json").write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
-        path.write_text(text)
+        (store.root / "schema.json").write_text(
+            json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        path.write_text(text, encoding="utf-8")

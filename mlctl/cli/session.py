@@ -17,9 +17,9 @@ from mlctl.engine.sources import SourceLedger
 from mlctl.engine.store import Store
 from mlctl.engine.verdict import Verdict
 from mlctl.errors import Interrupted, UsageError
-from mlctl.recipe.loading import load_recipe
+from mlctl.recipe.loading import examine_recipe
 from mlctl.recipe.recipe import Recipe
-from mlctl.stages.assembly import assemble, buildable, check_built
+from mlctl.stages.assembly import assemble_examined, buildable, check_built
 from mlctl.stages.comparison import paired_difference
 
 STORE_NAME = ".mlctl"
@@ -33,15 +33,20 @@ class Session:
     overrides: tuple[str, ...]
     store_folder: Path | None
 
-    @cached_property
+    @property
     def recipe(self) -> Recipe:
-        """The recipe, checked. Raises RecipeError with all of its problems."""
-        return load_recipe(self.path, self.overrides)
+        """The recipe, checked. Raises RecipeError with all problems at once."""
+        return self._read[0]
+
+    @property
+    def life(self) -> Life:
+        """The recipe as the engine sees it. Raises RecipeError with all problems at once."""
+        return self._read[1]
 
     @cached_property
-    def life(self) -> Life:
-        """The recipe as the engine sees it."""
-        return assemble(self.recipe)
+    def _read(self) -> tuple[Recipe, Life]:
+        examined = examine_recipe(self.path, self.overrides)
+        return examined.recipe, assemble_examined(examined)
 
     @cached_property
     def store(self) -> Store:

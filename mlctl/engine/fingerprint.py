@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from mlctl.digests import Json, digest
 
-
 FORMAT = 1
 """Of artifacts and their manifests. It is part of every name, so that those of another release are not found."""
 

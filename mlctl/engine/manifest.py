@@ -76,7 +76,7 @@ class Manifest:
         """Write `manifest.json`, with a hash of itself inside."""
         body = jsonable({"format": FORMAT, **asdict(self)})
         text = json.dumps({**body, "sha256": digest(body)}, indent=2, ensure_ascii=False)
-        (folder / FILE_NAME).write_text(text + "\n")
+        (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":

@@ -199,7 +199,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write a small file that is seen either whole or not at all."""
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        aside.write_text(text)
+        aside.write_text(text, encoding="utf-8")
         aside.replace(path)
     except BaseException:
         with suppress(OSError):

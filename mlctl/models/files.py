@@ -16,7 +16,7 @@ from mlctl.digests import Json, canonical
 from mlctl.errors import DataError, StepFailed
 from mlctl.models.complete import InputScaling
 from mlctl.models.table import build
-from mlctl.recipe.networks import NetworkSettings
+from mlctl.recipe.networks import CustomSettings, NetworkSettings
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -64,7 +64,7 @@ _CONFIG = TypeAdapter(ModelConfig)
 
 def save_model(folder: Path, config: ModelConfig, network: nn.Module, fingerprint: str) -> None:
     """Write `model.safetensors` (weights and buffers) and `config.json` into `folder`; the same bytes every time."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     lineage: dict[str, Json] = {"fingerprint": fingerprint, "format": config.format, "task": config.task}
     # One key only: safetensors writes two or more in an order that changes from process to process.
     metadata = {"mlctl": canonical(lineage).decode()}
@@ -107,8 +107,10 @@ def _read_config(path: Path) -> ModelConfig:
 
 def _outline(config: ModelConfig, path: Path, code: Path | None) -> nn.Module:
     """The network without memory for its weights, so that a nonsensical size is found before it is allocated."""
+    # A user's own code may need values where ours needs only shapes.
+    device = "cpu" if isinstance(config.network, CustomSettings) else "meta"
     try:
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=()), torch.device(device):
             return build(config.network, config.input_shapes, config.outputs, code)
     except (StepFailed, RuntimeError) as error:
         raise DataError(f"no network can be built: {error}", where=path, next=NEXT) from error

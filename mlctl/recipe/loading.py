@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,32 @@ HEAD_KEYS = tuple(key_annotations(HeadSettings))
 STEP_NAME = r"[a-z0-9][a-z0-9_-]*"
 
 
+@dataclass(frozen=True)
+class Examined:
+    """What could be understood of a recipe, and everything that is wrong with it."""
+
+    recipe: Recipe
+    """Without the steps whose settings are wrong."""
+    problems: tuple[Problem, ...]
+    broken: frozenset[str]
+    """The steps that have problems."""
+
+
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in the file, with the overrides (`train.epochs=3`) in it, checked as far as it can be without data.
 
     Raises RecipeError with all problems at once, and UsageError where the file cannot be read.
+    """
+    examined = examine_recipe(path, overrides)
+    if examined.problems:
+        raise RecipeError(examined.problems)
+    return examined.recipe
+
+
+def examine_recipe(path: Path, overrides: Sequence[str] = ()) -> Examined:
+    """The recipe as far as it can be understood, for those who have more to say about it.
+
+    Raises RecipeError where the file is not YAML or an override has no place, UsageError where it cannot be read.
     """
     tree = overridden(_tree(path), overrides)
     problems: list[Problem] = []
@@ -36,16 +59,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     names = _steps(tree, problems)
     steps = tuple(_step(tree, name, stage, problems) for name, stage in names)
     problems += Wires(tree, names).problems()
-    if problems or head is None:
-        raise RecipeError(tuple(problems))
-    return Recipe(
+    recipe = Recipe(
         path=path,
-        name=head.name,
-        seed=head.seed,
+        name=head.name if head else "",
+        seed=head.seed if head else 0,
         steps=tuple(step for step in steps if step),
-        gates=tuple(_gate(form) for form in head.gates),
+        gates=tuple(_gate(form) for form in head.gates) if head else (),
         tree=tree,
     )
+    broken = (name for name, _ in names if any(f"{each.path}.".startswith(f"{name}.") for each in problems))
+    return Examined(recipe, tuple(problems), frozenset(broken))
 
 
 def _tree(path: Path) -> Node:

@@ -9,6 +9,7 @@ from mlctl.engine.gates import Gate
 from mlctl.engine.plan import Life
 from mlctl.engine.stage import Step
 from mlctl.errors import NotBuilt, Problem, RecipeError
+from mlctl.recipe.loading import Examined
 from mlctl.recipe.recipe import Recipe
 from mlctl.recipe.wording import did_you_mean
 from mlctl.stages.table import STAGES
@@ -18,15 +19,23 @@ from mlctl.stages.wiring import Above, WiringError
 
 def assemble(recipe: Recipe) -> Life:
     """The recipe's steps, each with what it reads, and its gates. Raises RecipeError with all problems at once."""
-    problems: list[Problem] = []
+    return assemble_examined(Examined(recipe, (), frozenset()))
+
+
+def assemble_examined(examined: Examined) -> Life:
+    """As `assemble`, for a recipe that may have problems already; they are raised together with the new ones."""
+    recipe, problems = examined.recipe, list(examined.problems)
     steps: list[Step[Any]] = []
-    unwired: set[str] = set()
+    unwired = set(examined.broken)
     for wanted in recipe.steps:
         try:
-            steps.append(Step(wanted.name, STAGES[wanted.stage](wanted.settings, Above(recipe, steps))))
+            if wanted.name not in examined.broken:
+                steps.append(Step(wanted.name, STAGES[wanted.stage](wanted.settings, Above(recipe, steps))))
         except WiringError as error:
-            path = (wanted.name, error.key) if error.key else (wanted.name,)
-            problems.append(recipe.problem(path, str(error)))
+            # What a step cannot be given may be what a broken step above it would have made.
+            if not examined.broken:
+                path = (wanted.name, error.key) if error.key else (wanted.name,)
+                problems.append(recipe.problem(path, str(error)))
             unwired.add(wanted.name)
     gates = tuple(_gates(recipe, steps, unwired, problems))
     if problems:
