@@ -22,7 +22,7 @@ _mlctl_arguments_of() {
     gc)
       options='--store --delete --debug --help' first='recipe' later='recipe' ;;
     doctor)
-      options='--store --json --help' first='' later='' ;;
+      options='--store --json --debug --help' first='' later='' ;;
   esac
 }
 

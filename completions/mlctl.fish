@@ -98,7 +98,7 @@ complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune di
 complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve plan show verify doctor' -l json -d 'Print one JSON document and nothing else.'
 complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve' -l junit -r -F -d 'Write the gates as JUnit XML.'
 complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve' -l quiet -d 'Tell nothing on stderr but errors.'
-complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve plan show init verify gc' -l debug -d 'Show tracebacks.'
+complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve plan show init verify gc doctor' -l debug -d 'Show tracebacks.'
 complete -c mlctl -n '__mlctl_in run prepare train export eval quantize prune distill serve plan show init schema verify gc doctor' -s h -l help -d 'Show this message and exit.'
 complete -c mlctl -n '__mlctl_in show' -l resolved -d 'Print the recipe with every default.'
 complete -c mlctl -n '__mlctl_in init' -s o -l output -r -F -d 'Where the recipe goes; - prints it.'

@@ -38,6 +38,13 @@ class StepAborted:
 
 
 @dataclass(frozen=True)
+class StepSkipped:
+    """A step is left out, because what it needs failed or the run was stopped."""
+
+    step: str
+
+
+@dataclass(frozen=True)
 class Waiting:
     """Another process is making the artifact that this one wants."""
 
@@ -74,7 +81,9 @@ class Warned:
     text: str
 
 
-Event: TypeAlias = StepStarted | StepReused | StepFinished | StepAborted | Waiting | Progress | Note | Warned
+Event: TypeAlias = (
+    StepStarted | StepReused | StepFinished | StepAborted | StepSkipped | Waiting | Progress | Note | Warned
+)
 Tell: TypeAlias = Callable[[Event], None]
 
 

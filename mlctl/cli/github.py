@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from mlctl.cli.report import gate_rows, model_table, step_lines
+from mlctl.cli.report import gate_rows, model_tables, step_lines
 from mlctl.engine.gates import Outcome
 from mlctl.engine.verdict import Verdict
 
@@ -13,8 +13,11 @@ def annotate(verdict: Verdict) -> None:
     """Append the summary to GITHUB_STEP_SUMMARY, and write one annotation per failed gate and failure to stderr."""
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        with Path(summary).open("a", encoding="utf-8") as stream:
-            stream.write(markdown(verdict))
+        try:
+            with Path(summary).open("a", encoding="utf-8") as stream:
+                stream.write(markdown(verdict))
+        except OSError as error:
+            sys.stderr.write(f"::warning::the step summary cannot be written ({error.strerror})\n")
     for gate in gate_rows(verdict):
         if gate.outcome in (Outcome.FAILED, Outcome.INCONCLUSIVE):
             level = "error" if gate.outcome is Outcome.FAILED else "warning"
@@ -29,10 +32,11 @@ def markdown(verdict: Verdict) -> str:
     """The verdict as a Markdown section."""
     word = "passed" if verdict.exit_code == 0 else f"failed with exit code {verdict.exit_code}"
     lines = [f"## mlctl {verdict.command}: {word}", ""]
-    table = model_table(verdict)
-    if table:
+    tables = model_tables(verdict)
+    for table in tables:
+        lines += [table.title, ""]
         lines += [_row(table.headings), _row(tuple("---" for _ in table.headings)), *map(_row, table.rows), ""]
-    else:
+    if not tables:
         lines += [*(f"    {line}" for line in step_lines(verdict)), ""]
     gates = gate_rows(verdict)
     if gates:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from mlctl.errors import Interrupted
-from mlctl.events import Event, StepAborted, Tell
+from mlctl.events import Event, StepAborted, StepSkipped, Tell
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,16 +26,20 @@ class Interrupts:
         """Say that the signal was answered."""
         self._pending = None
 
+    def pending(self) -> Interrupted | None:
+        """What a signal that was not answered yet asks for."""
+        return None if self._pending is None else Interrupted(self._pending)
+
     def require_none(self) -> None:
         """Raise Interrupted for a signal that a library swallowed, or took for a failure of its own."""
-        if self._pending is not None:
-            raise Interrupted(self._pending)
+        if interrupted := self.pending():
+            raise interrupted
 
     def told(self, tell: Tell) -> Tell:
         """`tell`, which also stops the work where a signal was swallowed."""
 
         def checked(event: Event) -> None:
-            if not isinstance(event, StepAborted):
+            if not isinstance(event, StepAborted | StepSkipped):
                 self.require_none()
             tell(event)
 

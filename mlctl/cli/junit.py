@@ -1,5 +1,6 @@
 """Gates as JUnit XML, which every CI system shows."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,13 +24,20 @@ def write_junit(verdict: Verdict, path: Path) -> None:
         _add_gate(suite, gate)
     for failure in verdict.failures:
         case = ElementTree.SubElement(suite, "testcase", name=failure.step or verdict.command, classname="step")
-        ElementTree.SubElement(case, "error", type=failure.kind, message=failure.what).text = failure.next
+        ElementTree.SubElement(case, "error", type=failure.kind, message=_legal(failure.what)).text = _legal(
+            failure.next
+        )
     tree = ElementTree.ElementTree(suite)
     ElementTree.indent(tree)
     try:
         tree.write(path, encoding="utf-8", xml_declaration=True)
     except OSError as error:
         raise MachineError(f"the report cannot be written ({error.strerror})", where=path) from error
+
+
+def _legal(text: str) -> str:
+    """The text without what XML 1.0 (section 2.2) has no characters for."""
+    return re.sub(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]", "\ufffd", text)
 
 
 def _add_gate(suite: ElementTree.Element, gate: GateResult) -> None:

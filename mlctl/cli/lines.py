@@ -10,6 +10,7 @@ from mlctl.events import (
     StepAborted,
     StepFinished,
     StepReused,
+    StepSkipped,
     StepStarted,
     Waiting,
     Warned,
@@ -48,7 +49,7 @@ def event_text(event: Event, current: str, width: int) -> str:
     return f"{event.step:<{width}}  {_change(event)}".rstrip()
 
 
-def _change(event: StepStarted | StepReused | StepFinished | StepAborted | Waiting) -> str:
+def _change(event: StepStarted | StepReused | StepFinished | StepAborted | StepSkipped | Waiting) -> str:
     match event:
         case StepStarted(_, action, reasons):
             return f"{action:<7}{'; '.join(reasons)}"
@@ -58,6 +59,8 @@ def _change(event: StepStarted | StepReused | StepFinished | StepAborted | Waiti
             return f"done   {duration_text(seconds)}"
         case StepAborted(_, what):
             return f"failed {what}"
+        case StepSkipped():
+            return "skipped"
         case Waiting():
             return "wait   another process is making it"
 

@@ -1,5 +1,6 @@
 """The console script. Whatever can be answered without a command line parser is answered first."""
 
+import io
 import sys
 
 from mlctl import __version__
@@ -9,6 +10,10 @@ CTRL_C = 130
 
 def main() -> None:
     """Run the command line in `sys.argv` and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Where the locale has no arrow, a question mark is better than no answer.
+            stream.reconfigure(errors="replace")
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"mlctl {__version__}\n")
         return

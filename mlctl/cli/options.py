@@ -28,7 +28,8 @@ KeepGoingFlag: TypeAlias = Annotated[
 ]
 DeviceOption: TypeAlias = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda:N", help="Where to train.")]
 ThreadsOption: TypeAlias = Annotated[
-    int | None, typer.Option("--threads", min=1, metavar="N", help="Cores to use; all that there are by default.")
+    int | None,
+    typer.Option("--threads", min=1, max=1024, metavar="N", help="Cores to use; all that there are by default."),
 ]
 AllowCodeFlag: TypeAlias = Annotated[
     bool, typer.Option("--allow-code", help="Let the recipe import the network that it names by import path.")

@@ -13,8 +13,6 @@ from mlctl.engine.plan import Life
 from mlctl.engine.verdict import Verdict
 from mlctl.events import Tell, silent
 
-WIDTH_OF_A_PIPE = 200
-
 
 @dataclass(frozen=True)
 class Output:
@@ -43,12 +41,6 @@ class Output:
 
     def finish(self, verdict: Verdict) -> int:
         """Write the verdict in every form that was asked for, and return its exit code."""
-        if self.as_json:
-            sys.stdout.write(json.dumps(verdict.to_json(), indent=2, ensure_ascii=False) + "\n")
-        else:
-            from mlctl.cli.tables import show_verdict
-
-            show_verdict(verdict)
         if self.junit:
             from mlctl.cli.junit import write_junit
 
@@ -57,6 +49,12 @@ class Output:
             from mlctl.cli.github import annotate
 
             annotate(verdict)
+        if self.as_json:
+            sys.stdout.write(json.dumps(verdict.to_json(), indent=2, ensure_ascii=False) + "\n")
+        else:
+            from mlctl.cli.tables import show_verdict
+
+            show_verdict(verdict)
         return verdict.exit_code
 
 

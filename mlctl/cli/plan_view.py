@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mlctl.cli.report import value_text
+from mlctl.digests import jsonable
 from mlctl.engine.plan import Plan, PlannedStep
 from mlctl.units import plural
 
@@ -55,4 +56,4 @@ def _lineage(step: PlannedStep) -> dict[str, Any]:
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(jsonable(value), indent=2, ensure_ascii=False) + "\n")

@@ -1,6 +1,7 @@
 """What a verdict's tables say, as text, whoever draws them."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlctl.engine.figures import Figure
@@ -15,6 +16,7 @@ ABSENT = "–"
 class ModelTable:
     """One row per model that was evaluated."""
 
+    title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
@@ -29,21 +31,30 @@ class GateRow:
     note: str
 
 
-def model_table(verdict: Verdict) -> ModelTable | None:
-    """The table of the last evaluation, or None where nothing was evaluated."""
+def model_tables(verdict: Verdict) -> tuple[ModelTable, ...]:
+    """A table for every evaluation, in the order of the recipe."""
     evaluations = [step for step in verdict.steps if step.stage == "eval" and step.figures]
-    if not evaluations:
-        return None
-    evaluation = evaluations[-1]
+    parities = {step.step: _named(step.figures, "parity") for step in verdict.steps}
+    return tuple(_model_table(evaluation, parities) for evaluation in evaluations)
+
+
+def _model_table(evaluation: StepResult, parities: Mapping[str, Figure | None]) -> ModelTable:
     models = tuple(dict.fromkeys(figure.model for figure in evaluation.figures if figure.model))
     main = next(figure for figure in evaluation.figures if figure.main)
+    rows = next(figure for figure in evaluation.figures if figure.figure.endswith("_rows"))
     columns = _columns(evaluation, main.figure)
-    parities = {step.step: _named(step.figures, "parity") for step in verdict.steps}
-    rows = tuple(
-        (model, *(_cell(_named(evaluation.figures, name, model), name) for name in columns), _cell(parities[model]))
-        for model in models
+    return ModelTable(
+        title=f"{evaluation.step}: {rows.value:,.0f} rows of the {rows.figure.removesuffix('_rows')} split",
+        headings=("model", *(_heading(name, main) for name in columns), "parity"),
+        rows=tuple(
+            (
+                model,
+                *(_cell(_named(evaluation.figures, name, model), name) for name in columns),
+                _cell(parities.get(model)),
+            )
+            for model in models
+        ),
     )
-    return ModelTable(("model", *(_heading(name, main) for name in columns), "parity"), rows)
 
 
 def _columns(evaluation: StepResult, main: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mlctl import __version__
 from mlctl.cli.interrupts import raising_interrupts
 from mlctl.cli.output import Output
 from mlctl.engine.collection import remember_recipe, remembered_recipes
@@ -15,7 +16,7 @@ from mlctl.engine.plan import Life, Plan, Planner
 from mlctl.engine.run import Runner
 from mlctl.engine.sources import SourceLedger
 from mlctl.engine.store import Store
-from mlctl.engine.verdict import Verdict
+from mlctl.engine.verdict import Failure, Verdict
 from mlctl.errors import Interrupted, UsageError
 from mlctl.recipe.loading import examine_recipe
 from mlctl.recipe.recipe import Recipe
@@ -57,9 +58,17 @@ class Session:
         """What a run would do. Raises NotBuilt when a wanted step cannot be made by this release."""
         check_built(self.recipe, self.life, wanted)
         for name in forced:
-            self.life.step(name)
-        planner = Planner(self.store, SourceLedger(self.store.root / "sources.json"))
-        return planner.plan(self.life, wanted, frozenset(forced))
+            if self.life.step(name).name not in wanted:
+                raise UsageError(
+                    f"{name} is forced, and is no part of what is asked for",
+                    where=self.path,
+                    next="leave `--force` or `--until` out, or run the whole recipe",
+                )
+        return Planner(self.store, self._ledger).plan(self.life, wanted, frozenset(forced))
+
+    @cached_property
+    def _ledger(self) -> SourceLedger:
+        return SourceLedger(self.store.ledger)
 
     def run(self, command: str, plan: Plan, options: RunOptions, output: Output) -> Verdict:
         """Carry out the plan, telling `output`. Raises UsageError when it would import code that is not allowed."""
@@ -71,10 +80,22 @@ class Session:
             )
         self.store.prepare()
         remember_recipe(self.store, self.path)
-        with raising_interrupts() as interrupts, output.telling(self.life) as tell:
-            verdict = Runner(self.store, options, interrupts.told(tell), paired_difference).run(plan, command)
-            if any(failure.kind == Interrupted.__name__ for failure in verdict.failures):
-                interrupts.settle()
+        try:
+            with raising_interrupts() as interrupts, output.telling(self.life) as tell:
+                runner = Runner(
+                    self.store,
+                    self._ledger,
+                    options,
+                    tell=interrupts.told(tell),
+                    comparer=paired_difference,
+                    interruption=interrupts.pending,
+                )
+                verdict = runner.run(plan, command)
+                if any(failure.kind == Interrupted.__name__ for failure in verdict.failures):
+                    interrupts.settle()
+        except Interrupted as error:
+            # Typer has an answer of its own to what is a KeyboardInterrupt, and it is not a verdict.
+            return Verdict(__version__, command, str(self.path), failures=(Failure.of(error),))
         return verdict
 
     def until(self, last: str | None) -> frozenset[str]:
@@ -83,6 +104,11 @@ class Session:
         if last is not None:
             names = names[: names.index(self.life.step(last).name) + 1]
         return frozenset(names)
+
+    @property
+    def buildable(self) -> frozenset[str]:
+        """The steps that this release can make."""
+        return buildable(self.life)
 
     def needed_for(self, stage: str) -> frozenset[str]:
         """The steps of a stage and everything that they need. Raises UsageError when there is none."""
@@ -98,8 +124,7 @@ def needed_fingerprints(store: Store, recipes: Sequence[Path]) -> frozenset[str]
     needed: set[str] = set()
     for path in paths:
         session = Session(path, (), store.root)
-        wanted = buildable(session.life)
-        needed |= {step.fingerprint for step in session.plan(wanted).steps}
+        needed |= {step.fingerprint for step in session.plan(session.buildable).steps}
     return frozenset(needed)
 
 

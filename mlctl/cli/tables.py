@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlctl.cli.report import GateRow, ModelTable, gate_rows, model_table, step_lines
+from mlctl.cli.report import GateRow, ModelTable, gate_rows, model_tables, step_lines
 from mlctl.engine.gates import Outcome
 from mlctl.engine.verdict import Verdict
 
@@ -24,17 +24,19 @@ STYLES = {
 
 def stdout_console() -> Console:
     """A console on stdout that wraps nothing in a pipe, unless COLUMNS says so."""
-    is_piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=WIDTH_OF_A_PIPE if is_piped else None, highlight=False, soft_wrap=False)
+    asked = os.environ.get("COLUMNS", "")
+    width = int(asked) if asked.isdecimal() and int(asked) else None if sys.stdout.isatty() else WIDTH_OF_A_PIPE
+    return Console(width=width, highlight=False, soft_wrap=False)
 
 
 def show_verdict(verdict: Verdict) -> None:
     """Print figures, gates and failures."""
     console = stdout_console()
-    table = model_table(verdict)
-    if table:
-        _print_stripped(console, _models(table))
-    else:
+    tables = model_tables(verdict)
+    for table in tables:
+        console.print(Text(table.title), soft_wrap=True)
+        _show_models(console, table)
+    if not tables:
         for line in step_lines(verdict):
             console.print(Text(line), soft_wrap=True)
     for gate in _gates(gate_rows(verdict)):
@@ -54,10 +56,17 @@ def _models(model_table: ModelTable) -> Table:
     return table
 
 
-def _print_stripped(console: Console, table: Table) -> None:
+def _show_models(console: Console, model_table: ModelTable) -> None:
     with console.capture() as captured:
-        console.print(table)
-    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+        console.print(_models(model_table))
+    drawn = captured.get()
+    # Rich squeezes columns until a table fits; where that breaks words, every figure gets a line of its own.
+    if all(word in drawn for heading in model_table.headings for word in heading.split()):
+        console.file.write("".join(f"{line.rstrip()}\n" for line in drawn.splitlines()))
+        return
+    for row in model_table.rows:
+        for heading, cell in zip(model_table.headings, row, strict=True):
+            console.print(Text(f"{heading}: {cell}"), soft_wrap=True)
 
 
 def _gates(rows: tuple[GateRow, ...]) -> Iterator[Text]:

@@ -27,7 +27,7 @@ class Garbage:
 
 def remember_recipe(store: Store, recipe: Path) -> None:
     """Note that `recipe` keeps artifacts in `store`, by its way from there: the two may move together."""
-    way = os.path.relpath(recipe, store.root)
+    way = os.path.relpath(os.path.realpath(recipe), os.path.realpath(store.root))
     place = store.root / "recipes" / f"{digest(way)}.json"
     if not place.exists():
         with system_refusals(store.root):
@@ -67,7 +67,7 @@ def collect(store: Store, each: Garbage) -> bool:
 
 def _noted(note: Path) -> Path:
     try:
-        return Path(os.path.abspath(note.parents[1] / json.loads(note.read_bytes())["path"]))  # noqa: PTH100
+        return Path(os.path.realpath(note.parents[1].resolve() / json.loads(note.read_bytes())["path"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             "the note of a recipe is damaged", where=note, next="delete it; the next run of that recipe writes it again"

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from mlctl.engine.figures import FigureName
 
 _TOKEN: Final = re.compile(
-    r"""\s*(?:
+    r"""[ \t]*(?:
     (?P<figure>[A-Za-z_][\w-]*(?:\.[\w-]+)*\[[^\]\s]+\]\.[A-Za-z_]\w*|[A-Za-z_][\w-]*(?:\.[\w-]+)*\.[A-Za-z_]\w*)
     |(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
     |(?P<comparison><=|>=|==|!=|<|>)

@@ -45,6 +45,8 @@ class Promise:
     figure: str
     kind: Kind
     model: str | None = None
+    is_sampled: bool = False
+    """There are results of single samples or calls behind it, so that an interval can decide a gate on it."""
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ class RunOptions:
 class Maker:
     """Makes artifacts into a store."""
 
-    def __init__(self, store: Store, options: RunOptions, tell: Tell) -> None:
+    def __init__(self, store: Store, ledger: SourceLedger, options: RunOptions, tell: Tell) -> None:
         self._store = store
+        self._ledger = ledger
         self._options = options
         self._tell = tell
         self._verified: set[str] = set()
@@ -44,7 +45,8 @@ class Maker:
         for artifact in inputs.values():
             self._verify(artifact)
         with self._store.locked(planned.fingerprint, lambda: self._tell(Waiting(planned.step.name))):
-            if not planned.is_forced and (made := self._store.find(planned.fingerprint)):
+            made = None if planned.is_forced else self._store.find(planned.fingerprint)
+            if made and not made.remade_inputs(_by_role(planned, inputs)):
                 self._verify(made)
                 return made, Outcome.REUSED
             can_resume = not planned.is_forced and self._store.can_resume(planned.fingerprint)
@@ -72,7 +74,7 @@ class Maker:
                 threads=self._options.threads,
                 choices=work.choices,
             )
-            manifest = self._manifest(planned, work, figures, made)
+            manifest = self._manifest(planned, work, inputs, figures, made)
             self._warn_of_other_bytes(planned, manifest)
             artifact = self._store.publish(work.folder, manifest)
         except MlctlError as error:
@@ -102,7 +104,14 @@ class Maker:
             figures={name: artifact.manifest.figures for name, artifact in inputs.items()},
         )
 
-    def _manifest(self, planned: PlannedStep, work: Work, figures: tuple[Figure, ...], made: Made) -> Manifest:
+    def _manifest(
+        self,
+        planned: PlannedStep,
+        work: Work,
+        inputs: Mapping[str, Artifact],
+        figures: tuple[Figure, ...],
+        made: Made,
+    ) -> Manifest:
         identity, stage = planned.identity, planned.step.stage
         return Manifest(
             step=planned.step.name,
@@ -110,7 +119,10 @@ class Maker:
             revision=stage.revision,
             fingerprint=planned.fingerprint,
             settings=identity.settings,
-            inputs=tuple(Input(role, step.name, identity.inputs[role]) for role, step in stage.inputs().items()),
+            inputs=tuple(
+                Input(role, stage.inputs()[role].name, identity.inputs[role], artifact.manifest.content)
+                for role, artifact in _by_role(planned, inputs).items()
+            ),
             sources=identity.sources,
             files=stored_files(work.folder),
             figures=figures,
@@ -118,8 +130,8 @@ class Maker:
         )
 
     def _require_same_sources(self, life: Life, planned: PlannedStep) -> None:
-        ledger, base = SourceLedger(self._store.ledger), life.recipe.parent
-        found = {ledger.look(file, base) for file in planned.step.stage.sources()}
+        base = life.recipe.parent
+        found = {self._ledger.look(file, base) for file in planned.step.stage.sources()}
         changed = sorted({source.path for source in found.symmetric_difference(planned.identity.sources)})
         if changed:
             raise DataError(
@@ -140,3 +152,7 @@ class Maker:
         if artifact.manifest.fingerprint not in self._verified:
             artifact.verify()
             self._verified.add(artifact.manifest.fingerprint)
+
+
+def _by_role(planned: PlannedStep, inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    return {role: inputs[step.name] for role, step in planned.step.stage.inputs().items()}

@@ -25,11 +25,12 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Input:
-    """An artifact that this one was made from."""
+    """An artifact that this one was made from, and a digest of its files as they were then."""
 
     role: str
     step: str
     fingerprint: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class Manifest:
         """What decided the artifact's bytes."""
         inputs = {each.role: each.fingerprint for each in self.inputs}
         return Identity(self.stage, self.revision, self.settings, inputs, self.sources)
+
+    @property
+    def content(self) -> str:
+        """A digest of all files: another one for an artifact that was made again and came out otherwise."""
+        return digest([[file.path, file.sha256] for file in self.files])
 
     def save(self, folder: Path) -> None:
         """Write `manifest.json`, with a hash of itself inside."""

@@ -25,7 +25,7 @@ class GateMemory:
 
         Raises ArtifactDamaged when one of them is not what was written.
         """
-        fingerprints = {name: artifact.manifest.fingerprint for name, artifact in artifacts.items()}
+        fingerprints = {name: artifact.manifest.content for name, artifact in artifacts.items()}
         key = digest({"format": FORMAT, "gate": gate.text, "confidence": gate.confidence, "over": fingerprints})
         place = self._folder / f"{key}.json"
         if (known := _read(place)) is not None:

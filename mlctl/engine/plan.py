@@ -1,14 +1,14 @@
 """What would be reused, run or resumed, and why."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from mlctl.engine.fingerprint import Identity
 from mlctl.engine.gates import Gate
-from mlctl.engine.reasons import Damaged, Forced, Missing, New, Reason, Unfinished, differences
+from mlctl.engine.reasons import Damaged, Forced, InputRemade, Missing, New, Reason, Unfinished, differences
 from mlctl.engine.sources import SourceLedger
 from mlctl.engine.stage import Step
 from mlctl.engine.store import Artifact, Store
@@ -69,6 +69,11 @@ class PlannedStep:
         """Whether the step is made again whatever is there."""
         return Forced() in self.reasons
 
+    def over(self, inputs: Mapping[str, Artifact]) -> "PlannedStep":
+        """The same step, to be run where its artifact was made from other bytes of `inputs` (by role)."""
+        remade = self.artifact.remade_inputs(inputs) if self.artifact and self.action is Action.REUSE else ()
+        return replace(self, action=Action.RUN, reasons=tuple(map(InputRemade, remade))) if remade else self
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -94,23 +99,22 @@ class Planner:
 
     def plan(self, life: Life, wanted: frozenset[str], forced: frozenset[str] = frozenset()) -> Plan:
         """The plan for the `wanted` steps; `forced` ones are made again whatever is there."""
-        fingerprints: dict[str, str] = {}
-        planned = []
+        planned: dict[str, PlannedStep] = {}
         for step in life.steps:
             if step.name in wanted:
-                identity = self._identity(step, life.recipe.parent, fingerprints)
-                fingerprints[step.name] = identity.fingerprint
-                planned.append(self._planned(life, step, identity, step.name in forced))
+                identity = self._identity(step, life.recipe.parent, planned)
+                found = self._planned(life, step, identity, step.name in forced)
+                planned[step.name] = _with_remade_inputs(found, planned)
         self._ledger.save()
-        return Plan(life, tuple(planned))
+        return Plan(life, tuple(planned.values()))
 
-    def _identity(self, step: Step[Any], base: Path, fingerprints: dict[str, str]) -> Identity:
+    def _identity(self, step: Step[Any], base: Path, planned: Mapping[str, "PlannedStep"]) -> Identity:
         stage = step.stage
         return Identity(
             stage=stage.name,
             revision=stage.revision,
             settings=stage.settings(),
-            inputs={role: fingerprints[each.name] for role, each in stage.inputs().items()},
+            inputs={role: planned[each.name].fingerprint for role, each in stage.inputs().items()},
             sources=tuple(self._ledger.look(file, base) for file in stage.sources()),
         )
 
@@ -144,3 +148,9 @@ class Planner:
         if last is None:
             return (Missing(),) if self._store.was_made(life.name, step.name) else (New(),)
         return differences(step.name, last.identity, identity) or (Missing(),)
+
+
+def _with_remade_inputs(found: PlannedStep, planned: Mapping[str, PlannedStep]) -> PlannedStep:
+    inputs = {role: planned[step.name] for role, step in found.step.stage.inputs().items()}
+    made = {role: each.artifact for role, each in inputs.items() if each.artifact and each.action is Action.REUSE}
+    return found.over(made)

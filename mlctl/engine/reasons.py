@@ -48,6 +48,16 @@ class InputChanged:
 
 
 @dataclass(frozen=True)
+class InputRemade:
+    """An artifact that the step reads was made again, and came out otherwise."""
+
+    role: str
+
+    def __str__(self) -> str:
+        return f"its input {self.role} was made again with other bytes"
+
+
+@dataclass(frozen=True)
 class SourceChanged:
     """A file outside the store has other content."""
 
@@ -97,7 +107,16 @@ class Unfinished:
 
 
 Reason: TypeAlias = (
-    New | Missing | SettingChanged | InputChanged | SourceChanged | RevisionChanged | Damaged | Forced | Unfinished
+    New
+    | Missing
+    | SettingChanged
+    | InputChanged
+    | InputRemade
+    | SourceChanged
+    | RevisionChanged
+    | Damaged
+    | Forced
+    | Unfinished
 )
 
 

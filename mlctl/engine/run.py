@@ -13,10 +13,11 @@ from mlctl.engine.gates import Outcome as GateOutcome
 from mlctl.engine.making import Maker, RunOptions
 from mlctl.engine.memory import GateMemory
 from mlctl.engine.plan import Action, Life, Plan, PlannedStep
+from mlctl.engine.sources import SourceLedger
 from mlctl.engine.store import Artifact, Store
 from mlctl.engine.verdict import Failure, Outcome, StepResult, Verdict
 from mlctl.errors import ArtifactDamaged, Interrupted, MlctlError
-from mlctl.events import StepAborted, StepFinished, StepReused, StepStarted, Tell
+from mlctl.events import StepAborted, StepFinished, StepReused, StepSkipped, StepStarted, Tell
 
 Comparer: TypeAlias = Callable[[Gate, Mapping[str, Path]], Difference | None]
 """Finds a gate's paired difference in the folders of the steps that it names."""
@@ -38,11 +39,23 @@ class _Progress:
 class Runner:
     """Runs plans into a store."""
 
-    def __init__(self, store: Store, options: RunOptions, tell: Tell, comparer: Comparer) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ledger: SourceLedger,
+        options: RunOptions,
+        *,
+        tell: Tell,
+        comparer: Comparer,
+        interruption: Callable[[], Interrupted | None] = lambda: None,
+    ) -> None:
+        """`interruption` gives what a signal asks for that has come and was not answered yet."""
         self._store = store
+        self._ledger = ledger
         self._options = options
         self._tell = tell
-        self._maker = Maker(store, options, tell)
+        self._interruption = interruption
+        self._maker = Maker(store, ledger, options, tell)
         self._memory = GateMemory(store.root / "gates", comparer)
 
     def run(self, plan: Plan, command: str) -> Verdict:
@@ -50,6 +63,7 @@ class Runner:
 
         A step that fails, or whose own gate fails, stops the run; with `keep_going` only what needs it is left out.
         """
+        self._ledger.save()
         progress = _Progress()
         for planned in plan.steps:
             self._advance(plan.life, planned, progress)
@@ -68,13 +82,16 @@ class Runner:
         inputs = {each.name: progress.artifacts.get(each.name) for each in planned.step.stage.inputs().values()}
         present = {name: artifact for name, artifact in inputs.items() if artifact}
         if progress.is_stopped or len(present) < len(inputs):
+            self._tell(StepSkipped(planned.step.name))
             progress.results.append(_result(planned, Outcome.SKIPPED))
             return
         try:
             with system_refusals(self._store.root):
                 artifact, result = self._carried_out(life, planned, present)
                 self._store.link(life.name, planned.step.name, planned.fingerprint)
-        except (MlctlError, Interrupted) as error:
+        except (MlctlError, Interrupted) as failure:
+            # A library may have taken a signal for a failure of its own.
+            error = self._interruption() or failure
             self._tell(StepAborted(planned.step.name, error.what))
             progress.failures.append(Failure.of(error, planned.step.name))
             progress.results.append(_result(planned, Outcome.FAILED))
@@ -89,6 +106,8 @@ class Runner:
         name = planned.step.name
         if planned.damage:
             raise planned.damage
+        # An input may have been made again by this very run.
+        planned = planned.over({role: inputs[step.name] for role, step in planned.step.stage.inputs().items()})
         if planned.action is Action.REUSE and planned.artifact:
             self._tell(StepReused(name))
             self._store.tidy(planned.fingerprint)

@@ -1,10 +1,12 @@
 """Digests of files outside the store, computed once and remembered."""
 
+import errno
 import json
 import os.path
 import time
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from mlctl.digests import file_digest
@@ -30,7 +32,7 @@ class SourceLedger:
         Raises DataError when it cannot be read.
         """
         absolute, root = Path(os.path.abspath(file)), Path(os.path.abspath(base))  # noqa: PTH100
-        name = absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
+        name = Path(os.path.relpath(absolute, root)).as_posix()
         try:
             return SourceFile(name, self._digest(absolute), absolute.stat().st_size)
         except OSError as error:
@@ -60,6 +62,8 @@ class SourceLedger:
 
 def _stamp(path: Path) -> list[int]:
     status = path.stat()
+    if not S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,14 @@ class Artifact:
                 raise self._damage(path, f"cannot be read ({error.strerror})") from error
             if found != file.sha256:
                 raise self._damage(path, "has other bytes than were written")
+
+    def remade_inputs(self, inputs: Mapping[str, "Artifact"]) -> tuple[str, ...]:
+        """The roles of those `inputs` (by role) that are not what this artifact was made from any more."""
+        return tuple(
+            each.role
+            for each in self.manifest.inputs
+            if each.role in inputs and inputs[each.role].manifest.content != each.content
+        )
 
     def _damage(self, path: Path, what: str) -> ArtifactDamaged:
         step = self.manifest.step

@@ -6,12 +6,16 @@ from pathlib import Path
 from mlctl.errors import UsageError
 
 
-def code_file(arch: str, folder: Path) -> Path:
-    """The file of the module that `package.module:Class` names, below `folder` or installed; nothing is imported.
+def code_files(arch: str, folder: Path) -> tuple[Path, ...]:
+    """Every module in the folder of the one that `package.module:Class` names, for it may import them.
 
-    Raises UsageError when there is none.
+    It is looked for below `folder`, then among what is installed; nothing is imported. Raises UsageError when there
+    is none.
     """
-    module, _, _ = arch.partition(":")
+    return tuple(sorted(_module_file(arch.partition(":")[0], folder).parent.glob("*.py")))
+
+
+def _module_file(module: str, folder: Path) -> Path:
     parts = Path(*module.split("."))
     for place in (folder, *map(Path, sys.path)):
         # Of a package and a module with one name, Python takes the package.

@@ -4,7 +4,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,11 @@ def imported_network(arch: str, folder: Path | None) -> Callable[..., Any]:
     if folder is None:
         raise UsageError(f"{arch} is code of your own", next="allow it to run with `--allow-code`")
     module, _, name = arch.partition(":")
-    with named_code(f"{arch} cannot be imported", "mend the module, or `train.model.arch`"), _importable(folder):
+    with (
+        named_code(f"{arch} cannot be imported", "mend the module, or `train.model.arch`"),
+        _importable(folder),
+        redirect_stdout(sys.stderr),
+    ):
         network: Callable[..., Any] = getattr(importlib.import_module(module), name)
 
     def made(*arguments: Any, **more: Any) -> Any:

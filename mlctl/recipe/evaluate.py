@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mlctl.recipe.base import Count, PositiveFraction, Settings
 
@@ -16,8 +16,15 @@ class LatencySettings(Settings):
     rounds: Annotated[int, Field(ge=10, le=100_000)] = 50
     """Timed calls per model and batch size, the models taking turns."""
 
-    threads: Count = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """Threads that one call may use."""
+
+    @field_validator("batch")
+    @classmethod
+    def _has_no_size_twice(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(sizes)) < len(sizes):
+            raise ValueError("every batch size is timed once; one stands here twice")
+        return sizes
 
 
 class EvalSettings(Settings):
@@ -29,7 +36,7 @@ class EvalSettings(Settings):
     split: Literal["train", "validation", "test"] = "test"
     """The split that measures."""
 
-    metrics: tuple[str, ...] | None = None
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Figures to compute; all of the task's own, unless listed."""
 
     latency: LatencySettings | None = LatencySettings()

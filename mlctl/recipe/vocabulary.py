@@ -39,6 +39,8 @@ class TaskVocabulary:
     metrics: dict[str, Direction]
     default: tuple[str, ...]
     watched: tuple[str, ...]
+    networks: tuple[str, ...]
+    """Networks of the recipe language that can take the task's inputs."""
 
 
 TASKS: dict[str, TaskVocabulary] = {
@@ -54,12 +56,14 @@ TASKS: dict[str, TaskVocabulary] = {
         },
         default=("accuracy", "precision", "recall", "f1", "log_loss"),
         watched=("loss", "accuracy"),
+        networks=("linear", "mlp", "cnn"),
     ),
     "regression": TaskVocabulary(
         main="rmse",
         metrics={"mse": "lower", "rmse": "lower", "mae": "lower", "r2": "higher"},
         default=("mse", "rmse", "mae", "r2"),
         watched=("loss", "rmse", "mae"),
+        networks=("linear", "mlp"),
     ),
 }
 """The one table of tasks' metrics; `mlctl.tasks.table` holds what each task does."""

@@ -1,6 +1,6 @@
 """A recipe becomes steps that the engine can plan and run."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Sequence, Set
 from typing import Any
 
 from mlctl.engine.expressions import GateSyntaxError
@@ -63,7 +63,9 @@ def buildable(life: Life) -> frozenset[str]:
 
 def _gates(recipe: Recipe, steps: Sequence[Step[Any]], unwired: Set[str], problems: list[Problem]) -> Iterator[Gate]:
     promised = {
-        FigureName(step.name, promise.model, promise.figure) for step in steps for promise in step.stage.promises()
+        FigureName(step.name, promise.model, promise.figure): promise.is_sampled
+        for step in steps
+        for promise in step.stage.promises()
     }
     # A gate on a step that could not be wired would only repeat that problem.
     unknowable = unwired | {step.name for step in steps if isinstance(step.stage, Unbuilt)}
@@ -77,10 +79,16 @@ def _gates(recipe: Recipe, steps: Sequence[Step[Any]], unwired: Set[str], proble
         for name in gate.comparison.figures:
             if name not in promised and not {name.step, name.model} & unknowable:
                 problems.append(recipe.problem(path, _unknown(name, promised)))
+            elif gate.confidence is not None and not promised.get(name, True):
+                problems.append(
+                    recipe.problem(path, f"no interval can decide this gate: {name} has no samples behind it")
+                )
+        if gate.confidence is not None and gate.comparison.symbol in ("==", "!="):
+            problems.append(recipe.problem(path, "no interval can decide == or !=; write >= or <="))
         yield gate
 
 
-def _unknown(name: FigureName, promised: set[FigureName]) -> str:
+def _unknown(name: FigureName, promised: Collection[FigureName]) -> str:
     choices = sorted(map(str, promised))
     hint = did_you_mean(str(name), choices)
     of_step = sorted({each.figure for each in promised if (each.step, each.model) == (name.step, name.model)})

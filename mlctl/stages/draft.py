@@ -78,7 +78,7 @@ def _of_table(found: "TableInspection", source: str, target: str | None, data: P
     if not others:
         raise DataError("there is only one column", where=data, next="a model needs a column to predict and another")
     pixels = _pixels(others)
-    if pixels:
+    if pixels and columns[name].kind != "float":
         return _of_pixels(found, columns[name], others, pixels, source)
     return _of_numbers(found, columns[name], others, source, data)
 
@@ -92,7 +92,8 @@ def _pixels(columns: Sequence["ColumnInspection"]) -> int | None:
         and _most(column) <= LARGEST_PIXEL
         for column in columns
     )
-    return side if are_pixels and side * side == len(columns) and side >= SMALLEST_IMAGE_SIDE else None
+    is_square = side * side == len(columns) and side >= SMALLEST_IMAGE_SIDE
+    return side if are_pixels and is_square else None
 
 
 def _most(column: "ColumnInspection") -> float:

@@ -1,6 +1,6 @@
 """eval: every model is run on the same held-out rows, by the same harness."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,23 +54,18 @@ class Evaluate(Stage[Evaluation]):
 
     def promises(self) -> tuple[Promise, ...]:
         """For every model its metrics, size and latency."""
-        latency = self._settings.latency
-        sizes = latency.batch if latency else ()
-        return tuple(
-            promise
-            for model in self._models
-            for promise in (
-                *(Promise(name, Kind.METRIC, model.name) for name in self._metrics),
-                *([Promise("difference", Kind.METRIC, model.name)] if model is not self._models[0] else []),
-                Promise("parameters", Kind.SIZE, model.name),
-                Promise("bytes", Kind.SIZE, model.name),
-                *(
-                    Promise(f"{percentile}_batch_{size}", Kind.LATENCY, model.name)
-                    for size in sizes
-                    for percentile in PERCENTILES
-                ),
-            )
-        )
+        rows = Promise(f"{self._settings.split}_rows", Kind.SIZE)
+        return (rows, *(promise for model in self._models for promise in self._promises_of(model)))
+
+    def _promises_of(self, model: Step[Model]) -> Iterator[Promise]:
+        yield from (Promise(name, Kind.METRIC, model.name, is_sampled=True) for name in self._metrics)
+        if model is not self._models[0]:
+            yield Promise("difference", Kind.METRIC, model.name)
+        yield Promise("parameters", Kind.SIZE, model.name)
+        yield Promise("bytes", Kind.SIZE, model.name)
+        for size in self._settings.latency.batch if self._settings.latency else ():
+            for percentile in PERCENTILES:
+                yield Promise(f"{percentile}_batch_{size}", Kind.LATENCY, model.name, percentile == "p50")
 
     def run(self, work: Work) -> tuple[Figure, ...]:
         """Answer, judge and time."""

@@ -14,9 +14,11 @@ from mlctl.metrics.paired import mcnemar, rate_difference_interval
 from mlctl.metrics.resampling import Floats, percentile_replicates, replicates
 from mlctl.tasks.table import TASKS
 
+FEWEST_SAMPLES: Final = 20
+"""A bootstrap of fewer samples has too few different draws to be an interval."""
 DEFAULT_CONFIDENCE: Final = 0.95
 BOOTSTRAP_SEED: Final = 0
-_LATENCY: Final = re.compile(r"p(\d+)_batch_(\d+)")
+_LATENCY: Final = re.compile(r"p50_batch_(\d+)")
 
 
 def gate_difference(gate: Gate, folder: Path) -> Difference | None:
@@ -81,6 +83,8 @@ def _bootstrapped(gate: Gate, files: EvaluationFiles, confidence: float) -> Diff
         samples = len(files.seconds(files.index.models[0], files.index.batches[0]))
     else:
         return None
+    if samples < FEWEST_SAMPLES:
+        return None
     sides = gate.comparison.left, gate.comparison.right
     found = replicate_interval(lambda: evaluate(sides[0], values) - evaluate(sides[1], values), confidence)
     return found and _difference(found[0], found[1], 0.0, "bootstrap", samples)
@@ -95,8 +99,8 @@ def _latency_replicates(name: FigureName, files: EvaluationFiles) -> Floats:
     match = _LATENCY.fullmatch(name.figure)
     assert match
     assert name.model
-    milliseconds = files.seconds(name.model, int(match[2])) * 1000
-    return percentile_replicates(milliseconds, int(match[1]), seed=BOOTSTRAP_SEED)
+    milliseconds = files.seconds(name.model, int(match[1])) * 1000
+    return percentile_replicates(milliseconds, 50, seed=BOOTSTRAP_SEED)
 
 
 def _difference(

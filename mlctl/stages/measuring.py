@@ -76,7 +76,8 @@ class Measuring:
             for figure in self._latencies(self._settings.latency):
                 assert figure.model
                 found[figure.model].append(figure)
-        return tuple(figure for figures in found.values() for figure in figures)
+        rows = Figure(f"{self._settings.split}_rows", Kind.SIZE, len(self._targets), "rows")
+        return (rows, *(figure for figures in found.values() for figure in figures))
 
     def _answers(self, name: str) -> Answers:
         folder = self._work.folder / name
@@ -149,8 +150,8 @@ class Measuring:
         if isinstance(model, OnnxModel):
             return OnnxSession(model.graph, threads=threads)
         use_threads(threads)
-        # Torch and ONNX Runtime are timed on the same processor unless the command names another.
-        device = resolve_device("cpu" if self._work.device == "auto" else self._work.device)
+        # ONNX Runtime answers on the CPU, and only times on the same device can stand in one table.
+        device = resolve_device("cpu")
         self._work.choices["device"] = str(device)
         config, trained = stored_model(model.folder, self._work.code)
         self._require_fit(name, config)

@@ -7,9 +7,11 @@ from mlctl.data.origins import source_files
 from mlctl.digests import Json
 from mlctl.engine.figures import Figure, Kind, Promise
 from mlctl.engine.stage import Stage, Work
+from mlctl.events import Warned
 from mlctl.recipe.prepare import DataSettings
 from mlctl.stages.artifacts import Data
 from mlctl.stages.wiring import Above
+from mlctl.units import plural
 
 ROWS = ("train_rows", "validation_rows", "test_rows")
 
@@ -50,6 +52,8 @@ class Prepare(Stage[Data]):
         reading = TASKS[self._settings.task].reading(self._settings)
         prepared = prepare(reading, self._settings, self._base, work.folder, self._seed, work.tell)
         rows = prepared.description.rows
+        if prepared.bad_rows:
+            work.tell(Warned(f"{plural(prepared.bad_rows, 'bad row')} set aside, listed in bad_rows.csv"))
         return (
             *(Figure(f"{split}_rows", Kind.SIZE, rows[split], "rows") for split in rows),
             Figure("bad_rows", Kind.SIZE, prepared.bad_rows, "rows"),

@@ -1,6 +1,7 @@
 """Whether a user's own network can be trained, and be the same again after it was saved."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -54,6 +55,13 @@ def require_restorable(
             "the network answers otherwise after it was saved and loaded: its state_dict does not hold all of it",
             next="register what it learns, or draws at random, as a parameter or a persistent buffer",
         )
+
+
+def named_mistakes(config: ModelConfig) -> AbstractContextManager[None]:
+    """A context in which a mistake in a user's own network raises StepFailed with its line."""
+    if isinstance(config.network, CustomSettings):
+        return named_code("the network cannot be trained", "mend its `forward`")
+    return nullcontext()
 
 
 def _tried(model: CompleteModel, answers: Callable[[], torch.Tensor]) -> torch.Tensor:

@@ -38,6 +38,10 @@ def test_help_lists_every_command(lab: Lab) -> None:
         ("run tiny.yaml --until evaluate", "the recipe has no step 'evaluate'"),
         ("run tiny.yaml --force evaluate", "the recipe has no step 'evaluate'"),
         ("export tiny.yaml", "the recipe has no export step"),
+        ("run tiny.yaml --until prepare --force train", "train is forced, and is no part of what is asked for"),
+        ("plan tiny.yaml 'train.model={arch: cnn}'", "cnn takes no inputs of regression; choose linear or mlp"),
+        ("run tiny.yaml --threads 1000000", "Invalid value for '--threads'"),
+        ("verify nowhere.yaml", "there is no such recipe"),
         ("train tiny.yaml --device tpu", "'tpu' is not a device"),
         ("quantize tiny.yaml", "quantize is not built in this release"),
         ("prune tiny.yaml", "prune is not built in this release"),
@@ -131,6 +135,20 @@ def test_doctor_says_what_the_machine_has(lab: Lab) -> None:
     found = lab.json("doctor")
     assert found["machine"]["processor"]["logical_cores"] == len(os.sched_getaffinity(0))
     assert found["versions"]["torch"]
+
+
+def test_a_fifo_is_no_data(lab: Lab) -> None:
+    os.mkfifo(lab.folder / "pipe.csv")
+    result = lab("plan tiny.yaml prepare.source=pipe.csv")
+    assert result.code == 3
+    assert "pipe.csv" in result.err
+
+
+def test_a_store_that_is_reached_by_a_link_is_the_same_store(finished_lab: Lab) -> None:
+    (finished_lab.folder / "link").symlink_to(finished_lab.store)
+    assert finished_lab("run whole.yaml --store link --quiet").code == 0
+    assert finished_lab("gc tiny.yaml --store link").out == "0 folders, 0 B\n"
+    assert finished_lab(f"gc tiny.yaml --store {finished_lab.store.resolve()}").out == "0 folders, 0 B\n"
 
 
 def test_doctor_finds_damage_in_the_store(finished_lab: Lab) -> None:

@@ -14,7 +14,8 @@ def test_the_table_has_a_row_for_every_model_and_a_line_for_every_gate(finished_
     result = finished_lab("run whole.yaml")
     assert result.code == 0
     assert result.err == "prepare  reuse\ntrain    reuse\nexport   reuse\neval     reuse\n"
-    lines = result.out.splitlines()
+    title, *lines = result.out.splitlines()
+    assert title == "eval: 6 rows of the test split"
     headings = ["model", "accuracy (95% interval)", "vs first", "size", "parameters", "p50 batch 1", "parity"]
     position = -1
     for heading in headings:
@@ -35,6 +36,25 @@ def test_columns_decide_the_width_and_nothing_is_cut_off(finished_lab: Lab) -> N
     assert max(len(line) for line in table.splitlines()) <= 60
     assert "…" not in table
     assert "parameters" in table
+
+
+@pytest.mark.parametrize("columns", ["20", "40"])
+def test_where_the_table_does_not_fit_every_figure_has_its_own_line(finished_lab: Lab, columns: str) -> None:
+    lines = finished_lab("run whole.yaml --quiet", COLUMNS=columns).out.splitlines()
+    assert lines[1] == "model: train"
+    assert len([line for line in lines if line.startswith("parameters: ")]) == 2
+
+
+def test_a_width_of_nothing_is_no_width(finished_lab: Lab) -> None:
+    plain = finished_lab("run whole.yaml --quiet", COLUMNS="")
+    assert finished_lab("run whole.yaml --quiet", COLUMNS="0").out == plain.out != ""
+
+
+def test_every_evaluation_has_its_table(finished_lab: Lab) -> None:
+    result = finished_lab("run whole.yaml --quiet --set 'eval.two={split: train, latency: null}'")
+    assert result.code == 0, result.err
+    titles = [line for line in result.out.splitlines() if line.endswith(" split")]
+    assert titles == ["eval: 6 rows of the test split", "eval.two: 48 rows of the train split"]
 
 
 def test_quiet_tells_nothing(finished_lab: Lab) -> None:
@@ -94,12 +114,11 @@ def test_a_gate_has_the_exit_code_of_its_first_figures_kind(finished_lab: Lab, g
     assert "Traceback" not in result.err
 
 
-def test_an_inconclusive_gate_says_how_many_more_samples_would_tell(finished_lab: Lab) -> None:
+def test_too_few_samples_for_a_bootstrap_decide_nothing(finished_lab: Lab) -> None:
     gate = '[{that: "eval[train].accuracy >= eval[train].accuracy - 0.01 * eval[export].accuracy", confidence: 0.999}]'
     verdict = json.loads(finished_lab(f"run whole.yaml --json --set 'gates={gate}'").out)
     found = verdict["gates"][-1]
-    assert found["outcome"] in ("passed", "inconclusive")
-    assert found["difference"]["samples"] == 6
+    assert (found["outcome"], found["exit_code"], found["difference"]) == ("inconclusive", 25, None)
 
 
 def test_a_stage_command_judges_only_the_gates_whose_figures_it_measured(finished_lab: Lab) -> None:
@@ -115,6 +134,27 @@ def test_junit_has_a_case_for_every_gate(finished_lab: Lab) -> None:
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "0")
     failed = [case.get("name") for case in suite if case.find("failure") is not None]
     assert failed == ["eval[train].bytes < 1"]
+
+
+def test_the_verdict_is_one_document_also_where_a_report_cannot_be_written(finished_lab: Lab) -> None:
+    result = finished_lab("run whole.yaml --json --quiet --junit nowhere/gates.xml")
+    assert json.loads(result.out)["exit_code"] == 5
+    summary = finished_lab("run whole.yaml --quiet", GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY="nowhere/summary.md")
+    assert summary.code == 0
+    assert "the step summary cannot be written" in summary.err
+
+
+def test_a_gate_that_no_interval_can_decide_is_refused_before_anything_runs(lab: Lab) -> None:
+    gates = '[{that: "train.validation_loss <= 1", confidence: 0.9}, {that: "train.epochs == 2", confidence: 0.9}]'
+    result = lab(f"plan tiny.yaml --set 'gates={gates}'")
+    assert result.code == 2
+    assert "train.validation_loss has no samples behind it" in result.err
+    assert "no interval can decide == or !=" in result.err
+
+
+def test_an_encoding_without_arrows_gets_question_marks(finished_lab: Lab) -> None:
+    result = finished_lab("plan tiny.yaml train.epochs=3", PYTHONIOENCODING="ascii")
+    assert (result.code, result.out.splitlines()[1]) == (0, "train    run    train.epochs: 2 ? 3")
 
 
 def test_junit_that_cannot_be_written_is_the_machines_fault(finished_lab: Lab) -> None:
@@ -133,7 +173,9 @@ def test_github_gets_a_summary_and_annotations(finished_lab: Lab, tmp_path: Path
     assert result.code == 23
     assert result.err.startswith("::error title=gate failed::eval[train].bytes < 1: ")
     text = summary.read_text()
-    assert text.startswith("## mlctl run: failed with exit code 23\n\n| model | accuracy")
+    assert text.startswith(
+        "## mlctl run: failed with exit code 23\n\neval: 6 rows of the test split\n\n| model | accuracy"
+    )
     assert "| `eval[train].bytes < 1` | failed |" in text
 
 

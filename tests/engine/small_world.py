@@ -122,7 +122,9 @@ class World:
     def carry_out(self, plan: Plan, *, keep_going: bool = False) -> Verdict:
         """What becomes of a plan."""
         options = RunOptions(keep_going=keep_going)
-        return Runner(self.store, options, self.events.append, no_difference).run(plan, "run")
+        return Runner(
+            self.store, SourceLedger(self.store.ledger), options, tell=self.events.append, comparer=no_difference
+        ).run(plan, "run")
 
     def run(self, life: Life, *forced: str, keep_going: bool = False) -> Verdict:
         """Plan, and carry it out."""

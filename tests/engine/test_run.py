@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
-from small_world import World, Writing, outcomes, step
+from small_world import World, Writing, no_difference, outcomes, step
 
 from mlctl.engine.figures import Figure, Kind
+from mlctl.engine.making import RunOptions
+from mlctl.engine.run import Runner
+from mlctl.engine.sources import SourceLedger
 from mlctl.engine.stage import Step, Work
 from mlctl.errors import (
     ArtifactDamaged,
@@ -17,7 +20,7 @@ from mlctl.errors import (
     OutOfMemory,
     StepFailed,
 )
-from mlctl.events import Note, StepAborted, StepFinished, StepReused, StepStarted, Warned
+from mlctl.events import Note, StepAborted, StepFinished, StepReused, StepSkipped, StepStarted, Warned
 
 
 @pytest.fixture
@@ -66,7 +69,11 @@ def test_a_failure_stops_the_run(world: World) -> None:
     assert outcomes(verdict) == [("one", "ran"), ("broken", "failed"), ("below", "skipped"), ("aside", "skipped")]
     assert [(each.kind, each.step, each.exit_code) for each in verdict.failures] == [("Diverged", "broken", 4)]
     assert verdict.exit_code == 4
-    assert world.events[-1] == StepAborted("broken", "the loss is nan")
+    assert world.events[-3:] == [
+        StepAborted("broken", "the loss is nan"),
+        StepSkipped("below"),
+        StepSkipped("aside"),
+    ]
 
 
 def test_keep_going_leaves_out_only_what_needs_the_failed_step(world: World) -> None:
@@ -302,3 +309,39 @@ def test_a_damaged_artifact_is_an_error_that_names_the_cure(world: World) -> Non
     with pytest.raises(ArtifactDamaged) as caught:
         artifact.verify()
     assert caught.value.next == "`mlctl run RECIPE --force one` makes it again"
+
+
+def test_what_was_made_from_other_bytes_is_made_again(world: World) -> None:
+    extra = ["first"]
+    base = step("base", also=lambda work: (work.folder / "extra.txt").write_text(extra[0]) and None)
+    below, aside = step("below", base), step("aside")
+    life = world.life(base, below, aside)
+    world.run(life)
+    assert outcomes(world.run(life, "base"))[1:] == [("below", "reused"), ("aside", "reused")]
+    extra[0] = "second"
+    assert outcomes(world.run(life, "base")) == [("base", "ran"), ("below", "ran"), ("aside", "reused")]
+    assert outcomes(world.run(life)) == [("base", "reused"), ("below", "reused"), ("aside", "reused")]
+
+
+def test_a_plan_says_which_input_was_made_again(world: World) -> None:
+    extra = ["first"]
+    base = step("base", also=lambda work: (work.folder / "extra.txt").write_text(extra[0]) and None)
+    life = world.life(base, step("below", base))
+    world.run(life)
+    extra[0] = "second"
+    world.run(world.life(base), "base")
+    assert world.reasons(life)[1] == ("below", "run", "its input base was made again with other bytes")
+
+
+def test_a_signal_that_was_taken_for_a_failure_is_told_as_what_it_was(world: World) -> None:
+    runner = Runner(
+        world.store,
+        SourceLedger(world.store.ledger),
+        RunOptions(),
+        tell=world.events.append,
+        comparer=no_difference,
+        interruption=lambda: Interrupted(15),
+    )
+    verdict = runner.run(world.plan(world.life(failing(Diverged("not traced")))), "run")
+    assert [failure.kind for failure in verdict.failures] == ["Interrupted"]
+    assert verdict.exit_code == 143

@@ -49,9 +49,9 @@ def test_a_file_is_told_by_name_content_and_size(file: Path, ledger: Path) -> No
     assert (found.path, found.sha256, found.bytes) == ("rows.csv", sha256(b"a,b\n1,2\n").hexdigest(), 8)
 
 
-def test_a_file_outside_the_recipes_folder_keeps_its_whole_path(file: Path, ledger: Path, tmp_path: Path) -> None:
+def test_a_file_outside_the_recipes_folder_is_told_by_the_way_there(file: Path, ledger: Path, tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
-    assert SourceLedger(ledger).look(file, tmp_path / "recipes").path == str(file)
+    assert SourceLedger(ledger).look(file, tmp_path / "recipes").path == f"../{file.name}"
 
 
 def test_the_path_is_told_without_detours(file: Path, ledger: Path, tmp_path: Path) -> None:

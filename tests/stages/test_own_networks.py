@@ -10,7 +10,7 @@ from conftest import TINY, Lab, new_lab
 from safetensors.numpy import load_file
 
 from mlctl.errors import StepFailed, UsageError
-from mlctl.models.code_file import code_file
+from mlctl.models.code_file import code_files
 from mlctl.models.complete import InputScaling
 from mlctl.models.custom import imported_network
 from mlctl.models.files import ModelConfig, ModelInput, save_model
@@ -206,29 +206,18 @@ def test_a_module_that_is_nowhere_is_a_mistake_in_the_recipe(own: Lab, tmp_path:
     assert "there is no module nest" in result.err
 
 
-def test_the_file_of_a_module_is_the_one_that_python_takes(tmp_path: Path) -> None:
+def test_the_code_of_a_module_is_where_python_takes_it_from(tmp_path: Path) -> None:
     (tmp_path / "nets_of_ours").mkdir()
     (tmp_path / "nets_of_ours.py").write_text("Net = dict\n")
-    assert code_file("nets_of_ours:Net", tmp_path) == tmp_path / "nets_of_ours.py"
+    (tmp_path / "layers_of_ours.py").write_text("")
+    modules = (tmp_path / "layers_of_ours.py", tmp_path / "nets_of_ours.py")
+    assert code_files("nets_of_ours:Net", tmp_path) == modules
     package = tmp_path / "nets_of_ours" / "__init__.py"
     package.write_text("Net = list\n")
-    assert code_file("nets_of_ours:Net", tmp_path) == package
+    assert code_files("nets_of_ours:Net", tmp_path) == (package,)
     assert imported_network("nets_of_ours:Net", tmp_path)("ab") == ["a", "b"]
-    (tmp_path / "nets_of_ours" / "deep.py").write_text("Net = str\n")
-    assert code_file("nets_of_ours.deep:Net", tmp_path) == package.with_name("deep.py")
+    deep = package.with_name("deep.py")
+    deep.write_text("Net = str\n")
+    assert code_files("nets_of_ours.deep:Net", tmp_path) == (package, deep)
     with pytest.raises(UsageError, match=r"there is no module nets_of_ours\.deeper"):
-        code_file("nets_of_ours.deeper:Net", tmp_path)
-
-
-def test_code_runs_nowhere_without_a_folder_to_run_from() -> None:
-    with pytest.raises(UsageError, match="code of your own"):
-        imported_network("json:JSONDecoder", None)
-
-
-def test_what_is_no_mistake_in_the_code_passes_through(tmp_path: Path) -> None:
-    (tmp_path / "nets_that_stop.py").write_text("raise KeyboardInterrupt\n")
-    with pytest.raises(KeyboardInterrupt):
-        imported_network("nets_that_stop:Net", tmp_path)
-    (tmp_path / "nets_that_break.py").write_text("def Net():\n    return 1 / 0\n")
-    with pytest.raises(StepFailed, match=r"cannot be made: ZeroDivisionError: .*\(nets_that_break.py, line 2\)"):
-        imported_network("nets_that_break:Net", tmp_path)()
+        code_files("nets_of_ours.deeper:Net", tmp_path)

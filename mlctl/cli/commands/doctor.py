@@ -5,10 +5,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mlctl.cli.options import JsonFlag, StoreOption
+from mlctl.cli.options import DebugFlag, JsonFlag, StoreOption
 
 
-def doctor(store: StoreOption = None, json: JsonFlag = False) -> int:
+def doctor(store: StoreOption = None, json: JsonFlag = False, debug: DebugFlag = False) -> int:
     """Say what this machine has: cores, instruction sets, GPU, library versions, and the store's health."""
     from mlctl.cli.session import STORE_NAME
     from mlctl.stages.diagnosis import diagnose, diagnosis_lines
