@@ -14,6 +14,7 @@ from mlctl.engine.gates import Outcome
 from mlctl.engine.verdict import Verdict
 
 WIDTH_OF_A_PIPE = 200
+ROOMY = 100
 STYLES = {
     Outcome.PASSED: "green",
     Outcome.FAILED: "red",
@@ -45,8 +46,8 @@ def show_verdict(verdict: Verdict) -> None:
         sys.stderr.write(text + "\n")
 
 
-def _models(model_table: ModelTable) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
+def _models(model_table: ModelTable, padding: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, padding))
     for number, heading in enumerate(model_table.headings):
         # On a narrow terminal a cell takes several lines; nothing is ever cut off.
         longest = max(len(word) for word in heading.split())
@@ -58,7 +59,7 @@ def _models(model_table: ModelTable) -> Table:
 
 def _show_models(console: Console, model_table: ModelTable) -> None:
     with console.capture() as captured:
-        console.print(_models(model_table))
+        console.print(_models(model_table, padding=1 if console.width >= ROOMY else 0))
     drawn = captured.get()
     # Rich squeezes columns until a table fits; where that breaks words, every figure gets a line of its own.
     if all(word in drawn for heading in model_table.headings for word in heading.split()):
