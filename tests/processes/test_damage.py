@@ -24,7 +24,8 @@ def test_verification_names_a_flipped_byte(finished_lab: Lab, step: str, file: s
     flip(damaged, position)
     result = finished_lab("verify tiny.yaml")
     assert result.code == 3
-    (line,) = [line for line in result.out.splitlines() if not line.endswith("whole")]
+    line, total = [line for line in result.out.splitlines() if not line.endswith("whole")]
+    assert total == ".mlctl: 6 artifacts, 1 damaged"
     assert line.startswith(step)
     assert file in line
     assert "has other bytes than were written" in line
