@@ -40,11 +40,6 @@ def duration_text(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def count_text(count: int) -> str:
-    """A count with thin separators: `157,002`."""
-    return f"{count:,}"
-
-
 def plural(count: int, noun: str) -> str:
     """The count and its noun: `1 step`, `2 steps`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
