@@ -9,6 +9,7 @@ from mlctl.digests import Json
 from mlctl.engine.figures import Direction, Figure, Kind, Promise
 from mlctl.engine.stage import Stage, Step, Work
 from mlctl.errors import Diverged
+from mlctl.events import Note
 from mlctl.models.code_file import code_files
 from mlctl.recipe.networks import CustomSettings
 from mlctl.recipe.train import TrainSettings
@@ -133,6 +134,8 @@ class Train(Stage[TrainedModel]):
                 resume=work.resume,
                 tell=work.tell,
             )
+        if fitted.stopped_early:
+            work.tell(Note(f"stopped early after epoch {len(fitted.history)} of {self._settings.epochs}"))
         work.choices["device"] = str(device)
         work.choices["precision"] = f"{fitted.precision.precision}: {fitted.precision.reason}"
         return model, fitted

@@ -188,3 +188,10 @@ def test_a_failed_step_is_said_once_with_what_to_do_next(lab: Lab) -> None:
     assert result.err.count("three") == 1
     assert "  next: " in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_training_that_stops_early_says_so(lab: Lab) -> None:
+    settings = "train.epochs=60 train.early_stopping.patience=1 train.early_stopping.min_delta=10"
+    result = lab(f"train tiny.yaml {settings} --threads 1")
+    assert result.code == 0, result.err
+    assert "train    stopped early after epoch 2 of 60\n" in result.err
