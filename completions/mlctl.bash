@@ -4,11 +4,13 @@
 # Sets what a command takes: its options, its first argument and those after it.
 _mlctl_arguments_of() {
   case $1 in
-    '') options='--version --help' first='choice run prepare train export eval quantize prune distill serve plan show init schema verify gc doctor' ;;
+    '') options='--version --help' first='choice run prepare train export quantize eval prune distill serve plan show init schema verify gc doctor inspect bench debug' ;;
     run)
       options='--set --store --until --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
-    prepare | train | export | eval | quantize | prune | distill | serve)
+    prepare | train | eval | prune | distill | serve)
       options='--set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
+    export | quantize)
+      options='--from --data --output --set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
     plan)
       options='--set --store --until --force --json --debug --help' first='recipe' later='override' ;;
     show)
@@ -23,6 +25,12 @@ _mlctl_arguments_of() {
       options='--store --delete --debug --help' first='recipe' later='recipe' ;;
     doctor)
       options='--store --json --debug --help' first='' later='' ;;
+    inspect)
+      options='--nodes --open-size --json --debug --help' first='path' later='' ;;
+    bench)
+      options='--data --store --batch --threads --rounds --runtime --device --open-size --gate --json --junit --quiet --debug --help' first='path' later='path' ;;
+    debug)
+      options='--data --store --rows --tolerance --all --allow-code --json --debug --help' first='choice parity' later='path' ;;
   esac
 }
 
@@ -33,11 +41,20 @@ _mlctl_value_of() {
     --store) echo 'folder' ;;
     --until) echo 'step' ;;
     --force) echo 'step' ;;
-    --device) echo 'choice auto cpu cuda' ;;
+    --device) echo 'choice auto cpu cuda tensorrt' ;;
     --threads) echo 'anything' ;;
     --junit) echo 'path' ;;
+    --from) echo 'path' ;;
+    --data) echo 'recipe' ;;
     --output | -o) echo 'path' ;;
     --target) echo 'anything' ;;
+    --open-size) echo 'anything' ;;
+    --batch) echo 'anything' ;;
+    --rounds) echo 'anything' ;;
+    --runtime) echo 'choice auto onnxruntime openvino' ;;
+    --gate) echo 'anything' ;;
+    --rows) echo 'anything' ;;
+    --tolerance) echo 'anything' ;;
   esac
 }
 

@@ -31,7 +31,7 @@ atexit.register(report)
 SECONDS_BEFORE_GIVING_UP = 120
 HEAVY = {
     "torch", "onnx", "onnxruntime", "onnxscript", "onnxconverter_common", "numpy", "pyarrow", "sklearn", "PIL",
-    "safetensors", "huggingface_hub",
+    "safetensors", "huggingface_hub", "openvino",
 }  # fmt: skip
 """Libraries that take longer to load than a person waits."""
 

@@ -16,8 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PROGRESS = re.compile(r"^\S+ +epoch \d+/\d+ .*\n", re.MULTILINE)
-COLUMNS = "118"
+_PROGRESS = re.compile(r"^\S+ +(?:[a-z]+ [\d,]+/[\d,]+ |answers of |batch \d).*\n", re.MULTILINE)
+"""Lines that only a slow machine shows."""
+COLUMNS = "140"
+"""The table of models is 133 wide."""
 
 
 @dataclass(frozen=True)

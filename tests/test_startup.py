@@ -7,8 +7,8 @@ import pytest
 from conftest import HEAVY, Lab, Watched
 
 COMMANDS = (
-    "run", "prepare", "train", "export", "eval", "quantize", "prune", "distill", "serve", "plan", "show", "init",
-    "schema", "verify", "gc", "doctor",
+    "run", "prepare", "train", "export", "quantize", "eval", "prune", "distill", "serve", "plan", "show", "init",
+    "inspect", "bench", "schema", "verify", "gc", "doctor", "debug", "debug parity",
 )  # fmt: skip
 
 
@@ -38,6 +38,17 @@ def test_no_command_loads_what_it_does_not_need(finished_labs: Lab, line: str, c
     result = finished_labs.watched(line)
     assert result.code == code, result.err
     assert result.modules & HEAVY == set()
+
+
+def test_data_are_prepared_without_torch(lab: Lab) -> None:
+    assert lab.watched("prepare tiny.yaml").modules & {"torch", "sklearn", "onnxruntime"} == set()
+
+
+def test_integers_are_made_without_torch(finished_labs: Lab) -> None:
+    result = finished_labs.watched("quantize whole.yaml --set quantize.fresh={}")
+    assert result.code == 0, result.err
+    assert result.modules & {"torch", "sklearn", "openvino"} == set()
+    assert "onnxruntime" in result.modules
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from mlctl import __version__
-from mlctl.cli.commands import doctor, gc, init, plan, run, schema, show, verify
-from mlctl.cli.commands.stage import BUILT, NOT_BUILT, stage_command
+from mlctl.cli.commands import bench, debug, doctor, gc, init, inspect, plan, run, schema, show, verify
+from mlctl.cli.commands.model_stage import model_stage_command
+from mlctl.cli.commands.stage import BUILT, NOT_BUILT, TAKES_FILES, stage_command
 
 app = typer.Typer(
     name="mlctl",
@@ -29,7 +30,8 @@ def mlctl(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 app.command("run")(run.run)
 for stage, purpose in {**BUILT, **NOT_BUILT}.items():
-    app.command(stage, help=purpose)(stage_command(stage))
+    command = model_stage_command(stage) if stage in TAKES_FILES else stage_command(stage)
+    app.command(stage, help=purpose)(command)
 app.command("plan")(plan.plan)
 app.command("show")(show.show)
 app.command("init")(init.init)
@@ -37,3 +39,6 @@ app.command("schema")(schema.schema)
 app.command("verify")(verify.verify)
 app.command("gc")(gc.gc)
 app.command("doctor")(doctor.doctor)
+app.command("inspect")(inspect.inspect)
+app.command("bench")(bench.bench)
+app.add_typer(debug.debug_app, name="debug")

@@ -36,6 +36,7 @@ def markdown(verdict: Verdict) -> str:
     for table in tables:
         lines += [table.title, ""]
         lines += [_row(table.headings), _row(tuple("---" for _ in table.headings)), *map(_row, table.rows), ""]
+        lines += [f"- warning: {note}" for note in table.notes] + ([""] if table.notes else [])
     if not tables:
         lines += [*(f"    {line}" for line in step_lines(verdict)), ""]
     gates = gate_rows(verdict)

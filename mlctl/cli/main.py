@@ -1,11 +1,15 @@
 """The console script. Whatever can be answered without a command line parser is answered first."""
 
 import io
+import os
 import sys
 
 from mlctl import __version__
 
 CTRL_C = 130
+
+# From its import on, ONNX Runtime counts sessions in files of its own and may send them away, unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def main() -> None:

@@ -6,9 +6,20 @@ from typing import Annotated, TypeAlias
 import typer
 
 RecipeArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+OptionalRecipeArgument: TypeAlias = Annotated[
+    Path | None, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file; none with --from.", show_default=False)
+]
 OverrideArgument: TypeAlias = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the recipe's.")
 ]
+DataOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--data", metavar="RECIPE", help="The recipe whose prepared data is used.")
+]
+FromOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--from", metavar="FILE", help="An ONNX file that was made elsewhere; needs --data.")
+]
+OUTPUT = typer.Option("--output", "-o", metavar="FILE", help="The file to write.")
+OutputOption: TypeAlias = Annotated[Path | None, OUTPUT]
 SetOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one value of the recipe, such as train.epochs=3."),
@@ -26,7 +37,9 @@ UntilOption: TypeAlias = Annotated[
 KeepGoingFlag: TypeAlias = Annotated[
     bool, typer.Option("--keep-going", help="After a failure, go on with what does not need it.")
 ]
-DeviceOption: TypeAlias = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda:N", help="Where to train.")]
+DeviceOption: TypeAlias = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda:N|tensorrt:N", help="Where to train, and where to run graphs.")
+]
 ThreadsOption: TypeAlias = Annotated[
     int | None,
     typer.Option("--threads", min=1, max=1024, metavar="N", help="Cores to use; all that there are by default."),

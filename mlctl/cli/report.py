@@ -14,11 +14,12 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class ModelTable:
-    """One row per model that was evaluated."""
+    """One row per model that was evaluated, and what has to be said below them."""
 
     title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,22 @@ def _model_table(evaluation: StepResult, parities: Mapping[str, Figure | None]) 
     columns = _columns(evaluation, main.figure)
     return ModelTable(
         title=f"{evaluation.step}: {rows.value:,.0f} rows of the {rows.figure.removesuffix('_rows')} split",
-        headings=("model", *(_heading(name, main) for name in columns), "parity"),
+        headings=("model", *(_heading(name, main) for name in columns), "parity", "runtime"),
         rows=tuple(
             (
                 model,
                 *(_cell(_named(evaluation.figures, name, model), name) for name in columns),
                 _cell(parities.get(model)),
+                _runtime(evaluation.choices, model),
             )
             for model in models
         ),
+        notes=tuple(text for key, text in evaluation.choices.items() if key.startswith("slower[")),
     )
+
+
+def _runtime(choices: Mapping[str, str], model: str) -> str:
+    return choices.get(f"runtime[{model}]", ABSENT).partition(" ")[0]
 
 
 def _columns(evaluation: StepResult, main: str) -> tuple[str, ...]:
@@ -105,12 +112,13 @@ def number_text(value: float) -> str:
 
 
 def step_lines(verdict: Verdict) -> tuple[str, ...]:
-    """One line per step with what it measured."""
+    """One line per step with what it measured of its own result; figures of several models need a table."""
     width = max((len(step.step) for step in verdict.steps), default=0)
+    own = {step.step: [each for each in step.figures if each.model is None] for step in verdict.steps}
     return tuple(
-        f"{step.step:<{width}}  " + "  ".join(f"{each.figure} {value_text(each)}" for each in step.figures)
-        for step in verdict.steps
-        if step.figures
+        f"{step:<{width}}  " + "  ".join(f"{each.figure} {value_text(each)}" for each in figures)
+        for step, figures in own.items()
+        if figures
     )
 
 

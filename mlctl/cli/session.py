@@ -18,6 +18,7 @@ from mlctl.engine.sources import SourceLedger
 from mlctl.engine.store import Store
 from mlctl.engine.verdict import Failure, Verdict
 from mlctl.errors import Interrupted, UsageError
+from mlctl.recipe.foreign import Foreign, examine_foreign
 from mlctl.recipe.loading import examine_recipe
 from mlctl.recipe.recipe import Recipe
 from mlctl.stages.assembly import assemble_examined, buildable, check_built
@@ -33,6 +34,8 @@ class Session:
     path: Path
     overrides: tuple[str, ...]
     store_folder: Path | None
+    foreign: Foreign | None = None
+    """A model that was made elsewhere, which then takes the place of all but the recipe's data."""
 
     @property
     def recipe(self) -> Recipe:
@@ -46,7 +49,10 @@ class Session:
 
     @cached_property
     def _read(self) -> tuple[Recipe, Life]:
-        examined = examine_recipe(self.path, self.overrides)
+        if self.foreign:
+            examined = examine_foreign(self.path, self.foreign, self.overrides)
+        else:
+            examined = examine_recipe(self.path, self.overrides)
         return examined.recipe, assemble_examined(examined)
 
     @cached_property
@@ -133,8 +139,8 @@ def run_options(device: str, threads: int | None, keep_going: bool, allow_code: 
 
     Raises UsageError for a device that cannot be.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
-        raise UsageError(f"{device!r} is not a device", next="write auto, cpu, cuda or cuda:N")
+    if not re.fullmatch(r"auto|cpu|(cuda|tensorrt)(:\d{1,3})?", device):
+        raise UsageError(f"{device!r} is not a device", next="write auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N")
     return RunOptions(device, threads or available_cores(), keep_going, allow_code)
 
 

@@ -37,6 +37,8 @@ def show_verdict(verdict: Verdict) -> None:
     for table in tables:
         console.print(Text(table.title), soft_wrap=True)
         _show_models(console, table)
+        for note in table.notes:
+            console.print(Text(f"warning: {note}", style="yellow"), soft_wrap=True)
     if not tables:
         for line in step_lines(verdict):
             console.print(Text(line), soft_wrap=True)

@@ -25,7 +25,7 @@ def write_splits(
     """Write every split's arrays below `into` and give their statistics.
 
     `splits` [rows] are indices of SPLITS; `names` hold each input's name and the names along its first axis; `labels`
-    is empty where the target is a number.
+    is empty where the target is a number, or where there is none and its array is [rows, 0].
     """
     for name in SPLITS:
         (into / name).mkdir()
@@ -40,12 +40,13 @@ def write_splits(
         np.save(into / split / TARGET_FILE, targets, allow_pickle=False)
         np.save(into / split / ROW_FILE, gathered.rows[chosen], allow_pickle=False)
         moments = Moments(1)
-        if not labels:
+        is_number = not labels and targets.ndim == 1
+        if is_number:
             moments.add(targets)
         result[split] = SplitStatistics(
             rows=len(targets),
             inputs=tuple(each[index] for each in inputs),
-            target=None if labels else moments.summaries(("target",))[0],
+            target=moments.summaries(("target",))[0] if is_number else None,
             classes=class_counts(targets.astype(np.int64), labels) if labels else (),
         )
     return result

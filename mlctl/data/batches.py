@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-InputArray: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
+InputArray: TypeAlias = NDArray[np.float32] | NDArray[np.uint8] | NDArray[np.int64]
 TargetArray: TypeAlias = NDArray[np.float32] | NDArray[np.int64]
 
 UNASSIGNED = -1
@@ -31,9 +31,9 @@ class BadRow:
 class Batch:
     """Usable rows, and the bad ones that stood among them.
 
-    `inputs` hold [rows, *shape] each, `targets` [rows] (class numbers in order of appearance, or numbers), `splits`
-    [rows] int8 indices of SPLITS or UNASSIGNED, `rows` [rows] int64 positions in the source. `position` counts the
-    bytes of the source's files that are read so far.
+    `inputs` hold [rows, *shape] each, `targets` [rows] (class numbers in order of appearance, or numbers; [rows, 0]
+    where the source has none), `splits` [rows] int8 indices of SPLITS or UNASSIGNED, `rows` [rows] int64 positions in
+    the source. `position` counts the bytes of the source's files that are read so far.
     """
 
     inputs: tuple[InputArray, ...]

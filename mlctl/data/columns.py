@@ -94,6 +94,8 @@ def _target_columns(reading: Reading, path: Path) -> tuple[str | None, str | Non
             )
         case Category(column=column):
             return None, column
+        case None:
+            return None, None
 
 
 def _input_columns(wanted: Numbers, header: tuple[str, ...], reserved: tuple[str, ...], path: Path) -> InputColumns:

@@ -42,6 +42,7 @@ class DataDescription:
     inputs: tuple[Field, ...]
     input_scaling: tuple[Scaling, ...]
     target: Field
+    """Of shape () where rows have a class or a number to predict, and (0,), no number at all, where they have none."""
     target_scaling: Scaling
     labels: tuple[str, ...]
     """Names of the classes in the order of their numbers; empty where there are none."""

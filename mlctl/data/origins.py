@@ -8,6 +8,7 @@ from mlctl.errors import DataError, UsageError
 from mlctl.recipe.prepare import SPLITS, DataSettings, SplitByFiles
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+ARRAY_SUFFIXES = (".npz",)
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -26,6 +27,16 @@ class Origin:
     def is_image(self) -> bool:
         """Whether the file's name ends as an image's does."""
         return is_image(self.path)
+
+    @property
+    def holds_arrays(self) -> bool:
+        """Whether the file's name ends as a file of arrays does."""
+        return holds_arrays(self.path)
+
+
+def holds_arrays(path: Path) -> bool:
+    """Whether the file's name ends as a file of arrays does."""
+    return path.name.lower().endswith(ARRAY_SUFFIXES)
 
 
 def is_image(path: Path) -> bool:
@@ -86,12 +97,13 @@ def _glob(pattern: str, base: Path) -> Iterator[Path]:
 
 
 def _known(path: Path) -> Path:
-    if is_image(path) or path.name.lower().endswith(TABLE_SUFFIXES):
+    if is_image(path) or path.name.lower().endswith((*TABLE_SUFFIXES, *ARRAY_SUFFIXES)):
         return path
     raise DataError(
         f"a source of the kind {path.suffix or 'without a suffix'!r} cannot be read",
         where=path,
-        next=f"give a table ({', '.join(TABLE_SUFFIXES)}) or images ({', '.join(IMAGE_SUFFIXES)})",
+        next=f"give a table ({', '.join(TABLE_SUFFIXES)}), images ({', '.join(IMAGE_SUFFIXES)}) or arrays "
+        f"({', '.join(ARRAY_SUFFIXES)})",
     )
 
 
@@ -131,9 +143,9 @@ def _check_disjoint(found: tuple[Origin, ...]) -> None:
 
 def _check_one_kind(found: tuple[Origin, ...]) -> None:
     for origin in found:
-        if origin.is_image != found[0].is_image:
+        if (origin.is_image, origin.holds_arrays) != (found[0].is_image, found[0].holds_arrays):
             raise DataError(
-                f"tables and images cannot be one source; {found[0].path} is of the other kind",
+                f"tables, images and arrays cannot be one source; {found[0].path} is of another kind",
                 where=origin.path,
                 next="name files of one kind",
             )

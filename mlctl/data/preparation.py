@@ -38,8 +38,9 @@ def prepare(reading: Reading, settings: DataSettings, base: Path, into: Path, se
     """Read the source and write arrays, `data.json` and `statistics.json` into the folder `into`.
 
     For every split: `<input>.npy` [rows, *shape] uint8 (where every value of every split is a whole number from 0 to
-    255) or float32, `target.npy` [rows] int64 class numbers or float32, and `row.npy` [rows] int64 positions in the
-    source. Rows keep the source's order. The bytes depend on the arguments and the files, not on the core count.
+    255) or float32, or an array of the source in its own dtype; `target.npy` [rows] int64 class numbers or float32,
+    [rows, 0] where there is no target; and `row.npy` [rows] int64 positions in the source. Rows keep the source's
+    order. The bytes depend on the arguments and the files, not on the core count.
 
     `base` is the folder of the recipe. Raises DataError, with file and line, for data that is not as `reading` and
     `settings` say, and UsageError for a source over the network.
@@ -54,7 +55,7 @@ def prepare(reading: Reading, settings: DataSettings, base: Path, into: Path, se
         labels = classes.labels()
         by_class = gathered.targets.astype(np.int64) if labels else None
         splits = split_rows(settings.split, gathered.splits, by_class, labels, seed)
-        names = tuple((each.name, axis) for each, axis in zip(reading.inputs, _axes(source), strict=True))
+        names = tuple((each.name, each.axis) for each in source.inputs)
         statistics = write_splits(gathered, splits, names, labels, into)
     DataStatistics(gathered.bad_rows, gathered.duplicate_rows, statistics).save(into)
     description = _describe(reading, source, gathered, labels, statistics)
@@ -68,7 +69,9 @@ def _read(
 ) -> Gathered:
     """Every usable row; `folders` are the one for the list of bad rows and the one for staging."""
     into, staging = folders
-    inputs = tuple(StagedInput(staging / str(index), shape) for index, shape in enumerate(source.shapes))
+    inputs = tuple(
+        StagedInput(staging / str(index), each.shape, each.dtype) for index, each in enumerate(source.inputs)
+    )
     with BadRows(into if settings.on_bad == "skip" else None, base) as bad_rows:
         gathering = Gathering(inputs, bad_rows, settings.on_bad, settings.duplicates)
         return gather(source.batches, gathering, tell_position)
@@ -91,14 +94,6 @@ def _paced(tell: Tell, total: int) -> Callable[[int], None]:
     return tell_position
 
 
-def _axes(source: Source) -> tuple[tuple[str, ...], ...]:
-    """For every input, what each index of its first axis is called in the statistics."""
-    return tuple(
-        names if shape == (len(names),) else tuple(f"channel {index}" for index in range(shape[0]))
-        for shape, names in zip(source.shapes, source.columns, strict=True)
-    )
-
-
 def _describe(
     reading: Reading,
     source: Source,
@@ -109,21 +104,26 @@ def _describe(
     train = statistics["train"]
     scalings = tuple(
         _scaling(each.scale, measured.summaries if each.standardize == "first-axis" else ())
-        for each, measured in zip(reading.inputs, train.inputs, strict=True)
+        for each, measured in zip(source.inputs, train.inputs, strict=True)
     )
     standardizes = isinstance(reading.target, Number) and reading.target.standardize
     return DataDescription(
         task=reading.task,
         inputs=tuple(
-            Field(each.name, staged.dtype, staged.shape, columns)
-            for each, staged, columns in zip(reading.inputs, gathered.inputs, source.columns, strict=True)
+            Field(each.name, staged.dtype, staged.shape, each.columns)
+            for each, staged in zip(source.inputs, gathered.inputs, strict=True)
         ),
         input_scaling=scalings,
-        target=Field(reading.target.column or "class", gathered.targets.dtype.name, ()),
+        target=_target(reading, gathered),
         target_scaling=_scaling(1.0, (train.target,) if standardizes and train.target else ()),
         labels=labels,
         rows={split: statistics[split].rows for split in SPLITS},
     )
+
+
+def _target(reading: Reading, gathered: Gathered) -> Field:
+    name = (reading.target.column or "class") if reading.target else "none"
+    return Field(name, gathered.targets.dtype.name, gathered.targets.shape[1:])
 
 
 def _scaling(scale: float, summaries: tuple[Summary, ...]) -> Scaling:

@@ -18,8 +18,8 @@ from mlctl.recipe.prepare import SPLITS
 class Split:
     """One split's rows, read-only and mapped from disk.
 
-    `inputs` hold [rows, *shape] uint8 or float32 each, `targets` [rows] int64 or float32, `rows` [rows] int64: every
-    row's position in the source, ascending.
+    `inputs` hold [rows, *shape] uint8, float32 or int64 each, `targets` [rows] int64 or float32, or [rows, 0] where
+    there is nothing to predict, `rows` [rows] int64: every row's position in the source, ascending.
     """
 
     inputs: tuple[NDArray[Any], ...]

@@ -33,6 +33,11 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class EveryArray:
+    """Every array of the source's `.npz` files, each an input of its own name, values as they are."""
+
+
+@dataclass(frozen=True)
 class Category:
     """A class label: the text of a column, or the name of the class folder where `column` is None."""
 
@@ -49,8 +54,8 @@ class Number:
 
 @dataclass(frozen=True)
 class Reading:
-    """What becomes of a source: the task's name, the inputs in the model's order, and the target."""
+    """What becomes of a source: the task's name, the inputs in the model's order, and the target, if it has one."""
 
     task: str
-    inputs: tuple[Numbers | Pixels, ...]
-    target: Category | Number
+    inputs: tuple[Numbers | Pixels | EveryArray, ...]
+    target: Category | Number | None

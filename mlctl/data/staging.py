@@ -21,11 +21,13 @@ class _Segment:
 class StagedInput:
     """One input's rows in a temporary file, batch by batch.
 
-    A batch is kept as uint8 where its values are whole numbers from 0 to 255, as most images are, else as float32.
+    Unless a `dtype` is given, which all batches then have, a batch is kept as uint8 where its values are whole numbers
+    from 0 to 255, as most images are, else as float32.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str | None = None) -> None:
         self._path = path
+        self._dtype = dtype
         self.shape = shape
         self._segments: list[_Segment] = []
 
@@ -33,14 +35,19 @@ class StagedInput:
         """Add a batch [rows, *shape]."""
         if not len(values):
             return
-        values = _narrowed(values)
+        if self._dtype is None:
+            values = _narrowed(values)
         with self._path.open("ab") as stream:
             stream.write(np.ascontiguousarray(values).data)
         self._segments.append(_Segment(len(values), values.dtype.name))
 
     @property
     def dtype(self) -> str:
-        """`uint8` where that holds every batch, else `float32`."""
+        """The one that was given; else `uint8` where that holds every batch, else `float32`."""
+        return self._dtype or self._narrowest
+
+    @property
+    def _narrowest(self) -> str:
         return "uint8" if all(segment.dtype == "uint8" for segment in self._segments) else "float32"
 
     def batches(self) -> Iterator[InputArray]:

@@ -4,7 +4,18 @@ import platform
 import socket
 from datetime import UTC, datetime
 
-LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy", "pyarrow", "safetensors", "scikit-learn", "pillow")
+LIBRARIES = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "scikit-learn",
+    "pillow",
+)
 
 
 def library_versions() -> dict[str, str]:

@@ -153,4 +153,5 @@ def _result(planned: PlannedStep, outcome: Outcome, artifact: Artifact | None = 
         seconds=0.0,
         reasons=tuple(map(str, planned.reasons)),
         figures=artifact.manifest.figures if artifact else (),
+        choices=artifact.manifest.made.choices if artifact else {},
     )

@@ -79,7 +79,7 @@ class Work:
     """Private to this artifact; it outlives a kill and goes when the artifact is published."""
     fingerprint: str
     device: str
-    """auto, cpu, or cuda:N."""
+    """auto, cpu, cuda:N or tensorrt:N."""
     threads: int
     choices: dict[str, str]
     """What the stage chose by itself, and why, such as the device that `auto` came to; it goes into the manifest."""

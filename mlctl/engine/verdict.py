@@ -1,6 +1,7 @@
 """What a command ends in: steps, figures, gates, and the exit code."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -33,6 +34,8 @@ class StepResult:
     """Spent by this command; 0 for a step that was reused."""
     reasons: tuple[str, ...]
     figures: tuple[Figure, ...]
+    choices: Mapping[str, str] = field(default_factory=dict)
+    """What the stage chose by itself, and why, as its manifest says."""
 
 
 @dataclass(frozen=True)

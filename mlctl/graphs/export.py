@@ -1,11 +1,7 @@
 """A torch network becomes an ONNX graph, the same bytes every time."""
 
-import io
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,20 +13,25 @@ from mlctl.errors import Unsupported
 from mlctl.graphs.cleaning import clean
 from mlctl.graphs.inspection import inspect
 from mlctl.graphs.metadata import write_properties
+from mlctl.graphs.pass_list import passes_named
+from mlctl.graphs.passes import PASS_TOLERANCE, apply_passes
+from mlctl.graphs.quiet import no_chatter
+from mlctl.graphs.saving import LARGEST_FILE, save_graph
+from mlctl.recipe.export import STANDARD_PASSES
 
-FILE_NAME = "model.onnx"
-DATA_NAME = "model.onnx.data"
 BATCH = "batch"
-"""The name of the dimension that is left open."""
-
-_LARGEST_FILE = 1_500_000_000
-"""Bytes of weights that still go into one file; protobuf ends at 2^31, and the graph needs room too."""
+"""The name of every input's and output's first dimension, which is always open."""
 
 _NODE = re.compile(r"translating node %(\w+)")
 _OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 _PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 Example: TypeAlias = tuple[torch.Tensor, ...]
+OpenDimensions: TypeAlias = Mapping[tuple[str, int], str]
+"""Dimensions of inputs that any size fits, beside the batch: input and axis, and the dimension's name.
+
+Dimensions of one name have one size in every call: `{("ids", 1): "sequence", ("mask", 1): "sequence"}`.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,33 +58,88 @@ def export(
     opset: int,
     metadata: Mapping[str, str],
     into: Path,
+    open_dimensions: OpenDimensions | None = None,
 ) -> Exported:
-    """Write `model.onnx` into the folder `into`, and `model.onnx.data` beside it for weights above 1.5 GB.
+    """The graph of `convert`, made plain by the standard passes and written by `write_graph` into the folder `into`.
+
+    Batch norm is folded into convolutions, and transposed weights are stored transposed under a new name; other
+    weights keep the names that they have in `model`. The passes are judged on `example`. Takes and raises what
+    `convert` and `write_graph` do.
+    """
+    proto = convert(
+        model,
+        example=example,
+        input_names=input_names,
+        output_name=output_name,
+        opset=opset,
+        open_dimensions=open_dimensions,
+    )
+    write_properties(proto, metadata)
+    passed = apply_passes(
+        proto,
+        passes_named(STANDARD_PASSES),
+        rows=tuple(each.numpy() for each in example),
+        tolerance=PASS_TOLERANCE,
+        decision="none",
+        threads=1,
+        scratch=into,
+    )
+    return write_graph(passed.model, into)
+
+
+def convert(
+    model: torch.nn.Module,
+    *,
+    example: Example,
+    input_names: tuple[str, ...],
+    output_name: str,
+    opset: int,
+    open_dimensions: OpenDimensions | None = None,
+) -> onnx.ModelProto:
+    """The graph of `model` as torch's exporter translates it, before any pass over it.
 
     `model` is in evaluation mode and gives one tensor [B, ...]; `example` holds its inputs [B, ...] with B of 2 or
-    more, in the dtypes that the graph shall take. Batch norm is folded into convolutions, and transposed weights are
-    stored transposed under a new name; other weights keep the names that they have in `model`. `metadata` becomes the
-    file's `metadata_props`. The same model gives the same bytes, which carry no path of this machine. Raises
+    more, in the dtypes that the graph shall take. Weights keep the names that they have in `model`, and nodes note
+    the modules they came from. The same model gives the same bytes, which carry no path of this machine. Raises
     Unsupported for an operator that ONNX lacks, for control flow that depends on data, and for a network that freezes
-    the batch dimension or reshapes it away.
+    the batch or another open dimension or reshapes the batch away.
     """
-    proto = _converted(model, example, input_names, output_name, opset)
+    from onnx_ir.passes import common
+
+    dimensions = open_dimensions or {}
+    program = onnx_program(model, example, input_names, output_name, opset, open_dimensions=dimensions)
+    # The exporter may name a tensor as a weight is named.
+    common.NameFixPass()(program.model)
+    proto = program.model_proto
     clean(proto)
-    _check_batch(proto)
-    write_properties(proto, metadata)
-    path = into / FILE_NAME
-    _save(proto, path)
+    _check_open(proto, dimensions)
+    return proto
+
+
+def write_graph(proto: onnx.ModelProto, into: Path, *, external_above: int = LARGEST_FILE) -> Exported:
+    """Write `proto` into the folder `into` as `save_graph` does, and check the file."""
+    path = save_graph(proto, into, external_above=external_above)
     onnx.checker.check_model(path, full_check=True)
     written = inspect(path)
     return Exported(path, written.opset, written.nodes, written.operators, written.parameters, written.bytes)
 
 
-def _converted(
-    model: torch.nn.Module, example: Example, input_names: tuple[str, ...], output_name: str, opset: int
-) -> onnx.ModelProto:
-    shapes = _open_batch(model, example)
+def onnx_program(
+    model: torch.nn.Module,
+    example: Example,
+    input_names: tuple[str, ...],
+    output_name: str,
+    opset: int,
+    *,
+    open_dimensions: OpenDimensions | None = None,
+) -> torch.onnx.ONNXProgram:
+    """What torch's exporter makes of `model`: the graph, and the torch program that it was translated from.
+
+    Takes and raises what `convert` does; nothing is written.
+    """
+    shapes = _open_shapes(model, example, input_names, open_dimensions or {})
     try:
-        with _no_chatter():
+        with no_chatter():
             program = torch.onnx.export(
                 model,
                 example,
@@ -92,61 +148,56 @@ def _converted(
                 input_names=list(input_names),
                 output_names=[output_name],
                 opset_version=opset,
+                optimize=False,
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as failure:
-        raise _unsupported(failure, model, example) from failure
+        raise _unsupported(failure, model, example, shapes) from failure
     assert program is not None  # None comes only when the exporter writes a file itself
-    return program.model_proto
+    return program
 
 
-def _open_batch(model: torch.nn.Module, example: Example) -> Any:
-    batch = torch.export.Dim(BATCH)
+def _open_shapes(
+    model: torch.nn.Module, example: Example, input_names: Sequence[str], open_dimensions: OpenDimensions
+) -> Any:
+    sizes = {name: torch.export.Dim(name) for name in (BATCH, *open_dimensions.values())}
     shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for each in example:
-        shapes[each] = {0: batch}
+    for name, each in zip(input_names, example, strict=True):
+        named = {axis: sizes[size] for (owner, axis), size in open_dimensions.items() if owner == name}
+        shapes[each] = {0: sizes[BATCH], **named}
     return shapes.dynamic_shapes(model, example)  # type: ignore[no-untyped-call]
 
 
-def _save(proto: onnx.ModelProto, path: Path) -> None:
-    if sum(len(each.raw_data) for each in proto.graph.initializer) > _LARGEST_FILE:
-        onnx.save_model(proto, path, save_as_external_data=True, location=DATA_NAME)
-    else:
-        path.write_bytes(proto.SerializeToString(deterministic=True))
+def _check_open(proto: onnx.ModelProto, open_dimensions: OpenDimensions) -> None:
+    wanted = {(port.name, 0): BATCH for port in (*proto.graph.input, *proto.graph.output)} | dict(open_dimensions)
+    ports = {port.name: port for port in (*proto.graph.input, *proto.graph.output)}
+    for (port, axis), name in wanted.items():
+        sizes = ports[port].type.tensor_type.shape.dim
+        found = sizes[axis].dim_param or str(sizes[axis].dim_value) if axis < len(sizes) else "none"
+        if found != name:
+            raise _frozen(port, axis, name, found)
 
 
-def _check_batch(proto: onnx.ModelProto) -> None:
-    for port in (*proto.graph.input, *proto.graph.output):
-        sizes = port.type.tensor_type.shape.dim
-        first = sizes[0].dim_param or str(sizes[0].dim_value) if sizes else "none"
-        if first != BATCH:
-            raise Unsupported(
-                f"the first dimension of {port.name!r} became {first} where every batch size should fit",
-                next="let the network treat samples one by one: no reshape across the batch, no fixed batch size",
-            )
+def _frozen(port: str, axis: int, name: str, found: str) -> Unsupported:
+    if name == BATCH:
+        return Unsupported(
+            f"the first dimension of {port!r} became {found} where every batch size should fit",
+            next="let the network treat samples one by one: no reshape across the batch, no fixed batch size",
+        )
+    return Unsupported(
+        f"dimension {axis} of {port!r} became {found} where every {name} should fit",
+        next=f"let the network compute with the {name} of its input: no size that is written into it",
+    )
 
 
-@contextmanager
-def _no_chatter() -> Iterator[None]:
-    """Nothing that the exporter logs, prints or warns reaches a terminal; what it raises still comes out."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _unsupported(failure: BaseException, model: torch.nn.Module, example: Example) -> Unsupported:
+def _unsupported(failure: BaseException, model: torch.nn.Module, example: Example, shapes: Any) -> Unsupported:
     causes = _causes(failure)
     innermost = causes[-1]
     said = " ".join(str(innermost).strip().split("\n", 1)[0].split())
     texts = "\n".join(str(cause) for cause in causes)
     operator, node, place = _OPERATOR.search(texts), _NODE.search(texts), _PLACE.search(texts)
     if operator is not None:
-        owner = _owner(model, example, operator[1], node[1] if node else "")
+        owner = _owner(model, example, shapes, operator[1], node[1] if node else "")
         return Unsupported(f"ONNX has no {operator[1]}, which {owner} uses; the exporter said: {said}")
     line = f" ({Path(place[1]).name}, line {place[2]})" if place else ""
     return Unsupported(
@@ -162,10 +213,10 @@ def _causes(failure: BaseException) -> list[BaseException]:
     return causes
 
 
-def _owner(model: torch.nn.Module, example: Example, operator: str, node: str) -> str:
+def _owner(model: torch.nn.Module, example: Example, shapes: Any, operator: str, node: str) -> str:
     """The module that uses the operator, as far as a second trace tells."""
-    with _no_chatter():
-        traced = torch.export.export(model, example, dynamic_shapes=_open_batch(model, example)).graph
+    with no_chatter():
+        traced = torch.export.export(model, example, dynamic_shapes=shapes).graph
     wanted = operator.split(".", 1)[1]
     for each in traced.nodes:
         stack = list(each.meta.get("nn_module_stack", {}).values())

@@ -85,7 +85,7 @@ def _compared(size: int, expected: Floats, given: Floats, decision: Decision) ->
         max_absolute=float(absolute.max(initial=0)),
         max_relative=float(relative.max(initial=0)),
         max_difference=float(np.minimum(absolute, relative).max(initial=0)),
-        agreement=float(_agreeing(expected, given, absolute, decision).mean()),
+        agreement=agreement(expected, given, decision),
     )
 
 
@@ -104,8 +104,10 @@ def differences(expected: Floats, given: Floats) -> tuple[Floats, Floats]:
     return absolute, relative
 
 
-def _agreeing(expected: Floats, given: Floats, absolute: Floats, decision: Decision) -> npt.NDArray[np.bool_]:
+def agreement(expected: Floats, given: Floats, decision: Decision) -> float:
+    """The share of rows, [N, ...] each, with the same decision; see `parity`."""
     if decision == "argmax":
         same = expected.argmax(axis=-1) == given.argmax(axis=-1)
-        return np.asarray(same.reshape(len(expected), -1).all(axis=1))
-    return np.asarray(np.isfinite(absolute).reshape(len(expected), -1).all(axis=1))
+    else:
+        same = np.isfinite(differences(expected, given)[0])
+    return float(same.reshape(len(expected), -1).all(axis=1).mean())

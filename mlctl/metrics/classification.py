@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
 
 Probabilities: TypeAlias = npt.NDArray[np.floating[Any]]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -20,7 +19,8 @@ Resampler: TypeAlias = Callable[[Integers], Floats]
 """Numbers of samples int64 [R, N] in, a figure of every row out, float64 [R]."""
 
 _TOP_K = re.compile(r"top_([1-9][0-9]*)_accuracy")
-_MACRO = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
+_MACRO = {"precision": "precision_score", "recall": "recall_score", "f1": "f1_score"}
+"""Figures that scikit-learn computes, which is imported once one is asked for: it takes a second to load."""
 
 
 def is_rate(name: str) -> bool:
@@ -60,13 +60,18 @@ def classification_figure(name: str, probabilities: Probabilities, targets: Inte
     if name in _MACRO:
         classes = np.arange(probabilities.shape[1])
         predicted = probabilities.argmax(axis=1)
-        return float(_MACRO[name](targets, predicted, labels=classes, average="macro", zero_division=0))
+        from sklearn import metrics
+
+        figure = getattr(metrics, _MACRO[name])
+        return float(figure(targets, predicted, labels=classes, average="macro", zero_division=0))
     return float(_values(name, probabilities, targets).mean())
 
 
 def confusion(probabilities: Probabilities, targets: Integers) -> Integers:
     """How often a class (row) was answered as a class (column), int64 [C, C]."""
     classes = np.arange(probabilities.shape[1])
+    from sklearn.metrics import confusion_matrix
+
     return np.asarray(confusion_matrix(targets, probabilities.argmax(axis=1), labels=classes), dtype=np.int64)
 
 

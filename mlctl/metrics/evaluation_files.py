@@ -1,7 +1,8 @@
 """What an evaluation keeps of every sample and every timed call."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class EvaluationIndex:
     models: tuple[str, ...]
     metrics: tuple[str, ...]
     batches: tuple[int, ...]
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """By the name of an ONNX model, the evaluated model that it was made from."""
 
     def save(self, folder: Path) -> None:
         """Write `evaluation.json`."""
@@ -39,6 +42,7 @@ class EvaluationIndex:
             models=tuple(raw["models"]),
             metrics=tuple(raw["metrics"]),
             batches=tuple(raw["batches"]),
+            parents=raw["parents"],
         )
 
 
@@ -56,11 +60,11 @@ class EvaluationFiles:
 
     @property
     def targets(self) -> npt.NDArray[Any]:
-        """The true answers, [N]."""
+        """The true answers, [N]; or the first model's, [N, ...], where a task has no truth."""
         return _array(self.folder / TARGETS_FILE)
 
     def save_targets(self, targets: npt.NDArray[Any]) -> None:
-        """Keep the true answers, [N]."""
+        """Keep what the models' answers are held against, as `targets` gives it."""
         np.save(self.folder / TARGETS_FILE, targets, allow_pickle=False)
 
     def save_seconds(self, seconds: npt.NDArray[Any]) -> None:
@@ -71,10 +75,14 @@ class EvaluationFiles:
         """What a model answered, [N, ...]."""
         return _array(self.folder / model / ANSWERS_FILE)
 
+    def all_seconds(self, model: str) -> npt.NDArray[Any]:
+        """The timed calls of a model, [batches, rounds]."""
+        seconds: npt.NDArray[Any] = _array(self.folder / LATENCY_FILE)[self.index.models.index(model)]
+        return seconds
+
     def seconds(self, model: str, batch: int) -> npt.NDArray[Any]:
         """The timed calls of a model at a batch size, [rounds]."""
-        found = _array(self.folder / LATENCY_FILE)
-        seconds: npt.NDArray[Any] = found[self.index.models.index(model), self.index.batches.index(batch)]
+        seconds: npt.NDArray[Any] = self.all_seconds(model)[self.index.batches.index(batch)]
         return seconds
 
 

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
 
 from mlctl.errors import DataError
 
@@ -18,11 +17,12 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Resampler: TypeAlias = Callable[[Integers], Floats]
 
 _FIGURES = {
-    "mse": mean_squared_error,
-    "rmse": root_mean_squared_error,
-    "mae": mean_absolute_error,
-    "r2": r2_score,
+    "mse": "mean_squared_error",
+    "rmse": "root_mean_squared_error",
+    "mae": "mean_absolute_error",
+    "r2": "r2_score",
 }
+"""Scikit-learn's names, which is imported once a figure is asked for: it takes a second to load."""
 REGRESSION_FIGURES = tuple(_FIGURES)
 
 
@@ -33,10 +33,13 @@ def regression_figure(name: str, predictions: Numbers, targets: Numbers) -> floa
     Raises DataError for r2 of fewer than 2 samples, ValueError for another name.
     """
     _check(name, len(targets))
+    from sklearn import metrics
+
+    figure = getattr(metrics, _FIGURES[name])
     # No figure changes when both are shifted alike, and equal targets become exact zeros: scikit-learn 1.9 gives
     # an r2 of -5e33 for three targets of 0.1, whose mean is off by a rounding.
     shift = np.float64(targets[0])
-    return float(_FIGURES[name](np.asarray(targets, np.float64) - shift, np.asarray(predictions, np.float64) - shift))
+    return float(figure(np.asarray(targets, np.float64) - shift, np.asarray(predictions, np.float64) - shift))
 
 
 def regression_resampler(name: str, predictions: Numbers, targets: Numbers) -> Resampler:

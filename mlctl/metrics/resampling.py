@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlctl.metrics.classification import Resampler, classification_resampler
+from mlctl.metrics.nearness import NEARNESS_FIGURES, nearness_resampler
 from mlctl.metrics.regression import REGRESSION_FIGURES, regression_resampler
 
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -33,8 +34,8 @@ def draws(samples: int, *, seed: int, count: int = RESAMPLES) -> Iterator[Intege
 def resampled(name: str, answers: npt.NDArray[Any], targets: npt.NDArray[Any], indices: Integers) -> Floats:
     """The figure `name` of every row of `indices` (int64 [R, N], numbers of samples), float64 [R].
 
-    `answers` are probabilities float [N, C] for a classifier's figures and predictions float [N] for a regression's.
-    Raises ValueError for a name that neither has.
+    `answers` are probabilities float [N, C] for a classifier's figures, predictions float [N] for a regression's, and
+    of the shape of `targets` for those of nearness. Raises ValueError for a name that none of them has.
     """
     return _resampler(name, answers, targets)(indices)
 
@@ -49,6 +50,8 @@ def replicates(name: str, answers: npt.NDArray[Any], targets: npt.NDArray[Any], 
 
 
 def _resampler(name: str, answers: npt.NDArray[Any], targets: npt.NDArray[Any]) -> Resampler:
+    if name in NEARNESS_FIGURES:
+        return nearness_resampler(name, answers, targets)
     build = regression_resampler if name in REGRESSION_FIGURES else classification_resampler
     return build(name, answers, targets)
 

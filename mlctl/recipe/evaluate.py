@@ -39,6 +39,13 @@ class EvalSettings(Settings):
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Figures to compute; all of the task's own, unless listed."""
 
+    runtime: Literal["onnxruntime", "openvino", "auto"] = "onnxruntime"
+    """What runs the ONNX models. `openvino` needs that extra, and computes in bfloat16 where the machine is fast at it.
+
+    `auto` takes the faster of the two for each model, where OpenVINO's answers are near enough. It is not the default,
+    since then a timing decides which answers are judged.
+    """
+
     latency: LatencySettings | None = LatencySettings()
     """How to time the models; null leaves it out."""
 

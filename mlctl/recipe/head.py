@@ -9,7 +9,9 @@ from mlctl.recipe.base import PositiveFraction, Settings
 
 LANGUAGE_VERSION = 1
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+LONGEST_NAME = 64
+
+_NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 
 
 def _is_read(version: int) -> int:

@@ -53,7 +53,12 @@ def examine_recipe(path: Path, overrides: Sequence[str] = ()) -> Examined:
 
     Raises RecipeError where the file is not YAML or an override has no place, UsageError where it cannot be read.
     """
-    tree = overridden(_tree(path), overrides)
+    return examine_tree(path, read_recipe(path), overrides)
+
+
+def examine_tree(path: Path, tree: Node, overrides: Sequence[str]) -> Examined:
+    """As `examine_recipe`, for what is read already; `path` is the file whose folder the recipe's paths start from."""
+    tree = overridden(tree, overrides)
     problems: list[Problem] = []
     head = _head(tree, problems)
     names = _steps(tree, problems)
@@ -71,7 +76,8 @@ def examine_recipe(path: Path, overrides: Sequence[str] = ()) -> Examined:
     return Examined(recipe, tuple(problems), frozenset(broken))
 
 
-def _tree(path: Path) -> Node:
+def read_recipe(path: Path) -> Node:
+    """What the file says, with places, unchecked. Raises what `examine_recipe` raises."""
     label = str(path)
     tree = read_tree(decoded(_bytes(path), label), Place(1, 1, label))
     if tree is None or tree.value is None:

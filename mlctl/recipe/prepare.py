@@ -167,5 +167,27 @@ class RegressionData(DataSettings):
         return self
 
 
-PrepareSettings: TypeAlias = Annotated[ImageClassificationData | RegressionData, Field(discriminator="task")]
+class EmbeddingData(DataSettings):
+    """Arrays for models that were trained elsewhere; there is nothing to learn from.
+
+    A source is an `.npz` file, or several that hold the same arrays: every array (uint8, float32 or int64, the first
+    dimension the rows) is the model's input of that name.
+    """
+
+    task: Literal["embedding"]
+    """An array for every row, judged by its cosine to the answer of the first model that is evaluated."""
+
+    split: SplitByShare = SplitByShare()
+    """Which rows calibrate, steer, and measure."""
+
+    @model_validator(mode="after")
+    def _has_no_classes(self) -> Self:
+        if self.split.stratify:
+            raise ValueError("split.stratify needs classes; an embedding has none")
+        return self
+
+
+PrepareSettings: TypeAlias = Annotated[
+    ImageClassificationData | RegressionData | EmbeddingData, Field(discriminator="task")
+]
 """The one table of tasks that a recipe can name; `mlctl.tasks.table` holds what each does."""

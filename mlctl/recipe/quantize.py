@@ -1,8 +1,8 @@
 """What a recipe can say about integers and halves in place of floats."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from mlctl.recipe.base import Count, Flag, Names, NotNegative, Positive, Settings
 from mlctl.recipe.train import FinetuneSettings
@@ -10,7 +10,8 @@ from mlctl.units import parse_size
 
 
 def _a_size(text: str) -> str:
-    parse_size(text)
+    if not parse_size(text):
+        raise ValueError("nothing fits into no memory")
     return text
 
 
@@ -30,18 +31,18 @@ class CalibrationSettings(Settings):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     """Share of values, in per cent, that `percentile` keeps inside the range."""
 
-    max_memory: Size = "1GiB"
-    """Wide graphs are calibrated in slices that need no more than this."""
+    max_memory: Size = Field(default="1GiB", json_schema_extra={"changes_bytes": False})
+    """Wide graphs are calibrated in slices whose activations need no more than this."""
 
 
 class ExcludeSettings(Settings):
     """What stays in float."""
 
     nodes: Names = ()
-    """Node names, as globs."""
+    """Node names, as globs; `mlctl inspect --nodes` lists them."""
 
     types: Names = ()
-    """Operator types, such as Softmax."""
+    """Operator types, such as Gemm."""
 
 
 class QuantizeCommon(Settings):
@@ -56,14 +57,18 @@ class QuantizeCommon(Settings):
     exclude: ExcludeSettings = ExcludeSettings()
     """What stays in float."""
 
-    prefer: Literal["speed", "size"] = "speed"
-    """`speed` leaves nodes in float that lose time as integers on this machine."""
+    prefer: Literal["size", "speed"] = "size"
+    """`size` turns all that it can into integers.
+
+    `speed` profiles the graph on this machine, and leaves nodes in float that lose time as integers. It is not the
+    default, since then a timing decides what the model is.
+    """
 
 
 class StaticQuantization(QuantizeCommon):
     """Weights and activations become integers, with ranges from calibration."""
 
-    method: Literal["static"] = "static"
+    method: Literal["static"]
     """QDQ graph with fixed ranges."""
 
     calibration: CalibrationSettings = CalibrationSettings()
@@ -80,6 +85,13 @@ class StaticQuantization(QuantizeCommon):
 
     symmetric: Flag = False
     """Activation ranges are centred on zero."""
+
+
+class AutoQuantization(StaticQuantization):
+    """The method that reaches fast kernels and keeps the answers: static or dynamic."""
+
+    method: Literal["auto"] = "auto"  # type: ignore[assignment]
+    """`dynamic` for graphs with attention or recurrent layers, which lose too much with fixed ranges, else `static`."""
 
 
 class DynamicQuantization(QuantizeCommon):
@@ -111,7 +123,13 @@ class WeightOnlyQuantization(QuantizeCommon):
     """No zero point beside the scale."""
 
     algorithm: Literal["round-to-nearest", "hqq", "gptq"] = "round-to-nearest"
-    """How weights are rounded."""
+    """How weights are rounded: `gptq` looks at rows of the train split, `hqq` needs 4 bits that are not symmetric."""
+
+    @model_validator(mode="after")
+    def _has_a_form(self) -> Self:
+        if self.algorithm == "hqq" and (self.symmetric or self.bits != 4):
+            raise ValueError("hqq moves the zero of every block, which needs bits: 4 and symmetric: false")
+        return self
 
 
 class HalfQuantization(QuantizeCommon):
@@ -135,12 +153,13 @@ class AwareQuantization(StaticQuantization):
 
 
 def _method(value: Any) -> str:
-    method = value.get("method", "static") if isinstance(value, dict) else getattr(value, "method", "static")
+    method = value.get("method", "auto") if isinstance(value, dict) else getattr(value, "method", "auto")
     return str(method)
 
 
 QuantizeSettings: TypeAlias = Annotated[
-    Annotated[StaticQuantization, Tag("static")]
+    Annotated[AutoQuantization, Tag("auto")]
+    | Annotated[StaticQuantization, Tag("static")]
     | Annotated[DynamicQuantization, Tag("dynamic")]
     | Annotated[WeightOnlyQuantization, Tag("weight-only")]
     | Annotated[HalfQuantization, Tag("float16")]

@@ -40,7 +40,7 @@ class TaskVocabulary:
     default: tuple[str, ...]
     watched: tuple[str, ...]
     networks: tuple[str, ...]
-    """Networks of the recipe language that can take the task's inputs."""
+    """Networks of the recipe language that can take the task's inputs; none where there is nothing to learn from."""
 
 
 TASKS: dict[str, TaskVocabulary] = {
@@ -64,6 +64,13 @@ TASKS: dict[str, TaskVocabulary] = {
         default=("mse", "rmse", "mae", "r2"),
         watched=("loss", "rmse", "mae"),
         networks=("linear", "mlp"),
+    ),
+    "embedding": TaskVocabulary(
+        main="cosine",
+        metrics={"cosine": "higher", "worst_cosine": "higher"},
+        default=("cosine", "worst_cosine"),
+        watched=(),
+        networks=(),
     ),
 }
 """The one table of tasks' metrics; `mlctl.tasks.table` holds what each task does."""

@@ -14,6 +14,9 @@ from mlctl.recipe.wording import did_you_mean, listed, value_text
 
 MAKES_NO_MODEL = ("prepare", "eval", "serve")
 
+_TAKES_FILES = (("distill", "teacher"), ("export", "from"))
+"""Where an ONNX file beside the recipe can stand in place of a step."""
+
 _WATCHED_KEYS = (
     ("keep_best",),
     ("early_stopping", "metric"),
@@ -41,7 +44,7 @@ class Wires:
         for name, stage in self.steps:
             for key in ("from", "data", "teacher"):
                 if key in stage_keys(stage):
-                    yield from self._of_reference(name, key)
+                    yield from self._of_reference(name, stage, key)
             task = self._task(name)
             if task:
                 yield from self._of_metrics(name, stage, task)
@@ -54,9 +57,11 @@ class Wires:
         entry = entry_at(self.tree, path)
         return entry.node.value if entry and isinstance(entry.node.value, str) else None
 
-    def _of_reference(self, name: str, key: str) -> Iterator[Problem]:
+    def _of_reference(self, name: str, stage: str, key: str) -> Iterator[Problem]:
         named = self._text(name, key)
-        if named is None or (key == "teacher" and (named.endswith(".onnx") or "://" in named)):
+        if named is None or (key == "teacher" and "://" in named):
+            return
+        if named not in self._positions and (stage, key) in _TAKES_FILES and is_model_file(named):
             return
         flaw = self._flaw_of_reference(name, key, named)
         if flaw:
@@ -113,6 +118,11 @@ class Wires:
     def _unknown_metric(self, path: tuple[str | int, ...], metric: str, choices: tuple[str, ...]) -> Problem:
         meant = did_you_mean(metric, choices)
         return problem_at(self.tree, path, f"{value_text(metric)} is not one of {listed(choices)}{meant}")
+
+
+def is_model_file(named: str) -> bool:
+    """Whether this names an ONNX file; a step of the same name comes first."""
+    return named.endswith(".onnx")
 
 
 def is_metric(name: str, task: TaskVocabulary) -> bool:

@@ -4,11 +4,11 @@ A machine's speed drifts. Models that take turns, call by call, all meet the sam
 """
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic, perf_counter_ns
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,25 @@ class Latency:
     calls: int
 
 
+@dataclass(frozen=True)
+class Fed:
+    """A model that takes `inputs` of its own by batch size, where models to be compared take different ones.
+
+    Of the rows that it is called with, such as `COUNTED`, only their number matters.
+    """
+
+    model: Model
+    inputs: Mapping[int, Arrays]
+
+    def __call__(self, rows: Arrays) -> npt.NDArray[Any]:
+        """The model's answer to its own inputs of this batch size."""
+        return self.model(self.inputs[len(rows[0])])
+
+
+COUNTED: Arrays = (np.zeros(1, np.uint8),)
+"""Rows for models that are all `Fed`."""
+
+
 def measure_latency(
     models: Sequence[tuple[str, Model]],
     inputs: Arrays,
@@ -45,7 +64,8 @@ def measure_latency(
 
     Each batch holds the first rows of `inputs` [N, ...], from the beginning again where N is too small. In every
     round each model is called once, and another one goes first; `warmup` rounds before are not timed. Garbage is
-    collected before, not during. Raises DataError without rows.
+    collected before, not during. What is told of the time left takes the time of a call to grow with its batch.
+    Raises DataError without rows.
     """
     if len(inputs[0]) == 0:
         raise DataError("there are no rows to time", next="give the split a larger share, or choose another split")
@@ -54,6 +74,7 @@ def measure_latency(
     with _no_garbage_collection():
         for column, size in enumerate(batches):
             rows = first_rows(inputs, size)
+            began = monotonic()
             for turn in range(-warmup, rounds):
                 for place in range(len(models)):
                     index = (turn + place) % len(models)
@@ -63,7 +84,10 @@ def measure_latency(
                 if monotonic() - told > _TELL_SECONDS:
                     told = monotonic()
                     done = column * rounds + max(turn + 1, 0)
-                    tell(Progress("latency", done, len(batches) * rounds, "rounds", f"batch {size}"))
+                    # Rounds that are left, in rounds of this batch size; those of a larger one take longer.
+                    left = rounds - turn - 1 + sum(batches[column + 1 :]) / size * (rounds + warmup)
+                    seconds_left = left * (told - began) / (turn + warmup + 1)
+                    tell(Progress("latency", done, len(batches) * rounds, "rounds", f"batch {size}", left=seconds_left))
     return seconds
 
 

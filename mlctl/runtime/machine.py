@@ -45,13 +45,18 @@ def machine() -> Machine:
     """This machine, as this process may use it: affinity and control groups count."""
     groups = control_groups(_text(Path("/proc/self/cgroup")), Path("/sys/fs/cgroup"))
     return Machine(
-        processor=processor(_text(Path("/proc/cpuinfo")), _allowed()),
+        processor=this_processor(),
         processor_quota=processor_quota(groups),
         memory_bytes=min([_physical_memory(), *_memory_limits(groups)]),
         gpus=_gpus(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
     )
+
+
+def this_processor() -> Processor:
+    """This machine's processor, as this process may use it."""
+    return processor(_text(Path("/proc/cpuinfo")), _allowed())
 
 
 def processor(cpuinfo: str, allowed: frozenset[int]) -> Processor:

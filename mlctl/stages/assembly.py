@@ -45,13 +45,12 @@ def assemble_examined(examined: Examined) -> Life:
 
 def check_built(recipe: Recipe, life: Life, wanted: frozenset[str]) -> None:
     """Raise NotBuilt when a wanted step is of a stage that this release does not have."""
-    refused = [step for step in life.steps if step.name in wanted and isinstance(step.stage, Unbuilt)]
+    refused = [
+        (step.name, step.stage.title) for step in life.steps if step.name in wanted and isinstance(step.stage, Unbuilt)
+    ]
     if refused:
         raise NotBuilt(
-            tuple(
-                recipe.problem((step.name,), f"the stage {step.stage.name} is not built in this release of mlctl")
-                for step in refused
-            )
+            tuple(recipe.problem((name,), f"{title} is not built in this release of mlctl") for name, title in refused)
         )
 
 

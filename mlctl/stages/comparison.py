@@ -15,6 +15,8 @@ def paired_difference(gate: Gate, folders: Mapping[str, Path]) -> Difference | N
     steps = {name.step for name in names}
     if len(steps) != 1 or not steps <= set(folders) or any(name.model is None for name in names):
         return None
+    from mlctl.metrics.evaluation_files import INDEX_FILE
     from mlctl.stages.gate_statistics import gate_difference
 
-    return gate_difference(gate, folders[steps.pop()])
+    folder = folders[steps.pop()]
+    return gate_difference(gate, folder) if (folder / INDEX_FILE).is_file() else None

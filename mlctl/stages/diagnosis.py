@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlctl import __version__
+from mlctl.compression.scheme import Scheme, choose_scheme
 from mlctl.engine.lineage import library_versions
 from mlctl.engine.manifest import Manifest
 from mlctl.engine.store import Artifact, Store
@@ -33,13 +34,17 @@ class Diagnosis:
 
     mlctl: str
     machine: Machine
+    integers: Scheme
+    """What `quantize` takes for `auto` here."""
     versions: dict[str, str]
     store: StoreHealth
 
 
 def diagnose(store: Path) -> Diagnosis:
     """Look at this machine, the installed libraries and the store; nothing heavy is imported."""
-    return Diagnosis(__version__, machine(), library_versions(), _health(Store(store)))
+    found = machine()
+    integers = choose_scheme("auto", "auto", found.processor.instruction_sets)
+    return Diagnosis(__version__, found, integers, library_versions(), _health(Store(store)))
 
 
 def _health(store: Store) -> StoreHealth:
@@ -75,6 +80,7 @@ def diagnosis_lines(found: Diagnosis) -> Iterator[str]:
     limit = f", limited to the time of {quota:g}" if quota is not None else ""
     yield f"cores          {processor.logical_cores} for this process, {processor.physical_cores} physical{limit}"
     yield f"instructions   {' '.join(processor.instruction_sets) or 'none of those that matter'}"
+    yield f"integers       {found.integers}"
     yield f"memory         {size_text(found.machine.memory_bytes)}"
     yield f"GPU            {', '.join(found.machine.gpus) or 'none'}"
     yield "libraries      " + ", ".join(f"{name} {version}" for name, version in found.versions.items())

@@ -12,13 +12,14 @@ from mlctl.metrics.evaluation_files import EvaluationFiles
 from mlctl.metrics.intervals import Interval, replicate_interval, samples_to_decide, wilson_interval
 from mlctl.metrics.paired import mcnemar, rate_difference_interval
 from mlctl.metrics.resampling import Floats, percentile_replicates, replicates
+from mlctl.metrics.speed import faster_replicates
 from mlctl.tasks.table import TASKS
 
 FEWEST_SAMPLES: Final = 20
 """A bootstrap of fewer samples has too few different draws to be an interval."""
 DEFAULT_CONFIDENCE: Final = 0.95
 BOOTSTRAP_SEED: Final = 0
-_LATENCY: Final = re.compile(r"p50_batch_(\d+)")
+_LATENCY: Final = re.compile(r"p50_batch_(\d+)|faster_than_parent")
 
 
 def gate_difference(gate: Gate, folder: Path) -> Difference | None:
@@ -99,6 +100,9 @@ def _latency_replicates(name: FigureName, files: EvaluationFiles) -> Floats:
     match = _LATENCY.fullmatch(name.figure)
     assert match
     assert name.model
+    if match[1] is None:
+        parent = files.all_seconds(files.index.parents[name.model])
+        return faster_replicates(parent, files.all_seconds(name.model), seed=BOOTSTRAP_SEED)
     milliseconds = files.seconds(name.model, int(match[1])) * 1000
     return percentile_replicates(milliseconds, 50, seed=BOOTSTRAP_SEED)
 

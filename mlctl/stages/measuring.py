@@ -1,54 +1,60 @@
 """The work of eval: answers, figures with intervals, and latency in turns."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from mlctl.data.prepared import PreparedData
 from mlctl.engine.figures import Direction, Figure, Kind
 from mlctl.engine.stage import Work
-from mlctl.errors import StepFailed
-from mlctl.events import Progress
-from mlctl.graphs.inspection import inspect
+from mlctl.events import Progress, Warned
+from mlctl.graphs.inspection import inspection_of, read_graph
+from mlctl.graphs.storage import weight_count
 from mlctl.metrics.evaluation_files import ANSWERS_FILE, REPORT_FILE, EvaluationFiles, EvaluationIndex
-from mlctl.models.files import WEIGHTS_FILE, ModelConfig, ModelInput
+from mlctl.metrics.resampling import Floats
+from mlctl.metrics.speed import faster_than
+from mlctl.models.files import WEIGHTS_FILE
 from mlctl.recipe.evaluate import EvalSettings, LatencySettings
 from mlctl.recipe.vocabulary import TASKS as VOCABULARY
-from mlctl.runtime.answers import Model as Callable
 from mlctl.runtime.answers import answer
 from mlctl.runtime.latency import measure_latency, summary
-from mlctl.runtime.session import OnnxSession
 from mlctl.stages.artifacts import Data, Model, OnnxModel
+from mlctl.stages.evaluated_models import EvaluatedModels
 from mlctl.tasks.pairing import metric_difference
 from mlctl.tasks.table import TASKS
 from mlctl.tasks.task import Answers
-from mlctl.training.devices import resolve_device
-from mlctl.training.trained import as_callable, parameter_count, stored_model, use_threads
+from mlctl.training.trained import parameter_count, stored_model
 
 ANSWER_BATCH = 256
 WARMUP_ROUNDS = 5
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation is to measure: its figures, the main one, and what each ONNX model was made from."""
+
+    settings: EvalSettings
+    metrics: tuple[str, ...]
+    main: str
+    parents: Mapping[str, str]
 
 
 class Measuring:
     """Runs every model over one split and turns what they answer into figures."""
 
-    def __init__(
-        self,
-        settings: EvalSettings,
-        metrics: tuple[str, ...],
-        main: str,
-        work: Work,
-        data: Data,
-        models: Mapping[str, Model],
-    ) -> None:
-        self._settings = settings
-        self._metrics = metrics
-        self._main = main
+    def __init__(self, asked: Asked, work: Work, data: Data, models: Mapping[str, Model]) -> None:
+        self._settings = asked.settings
+        self._metrics = asked.metrics
+        self._main = asked.main
+        self._parents = asked.parents
         self._work = work
         self._models = models
         prepared = PreparedData.open(data.folder)
         self._data = prepared.description
         self._task = TASKS[self._data.task]
-        self._split = prepared.split(settings.split)
+        self._split = prepared.split(asked.settings.split)
         self._targets = self._split.targets
+        self._opened = EvaluatedModels(models, asked.settings, work, self._data, self._split.inputs)
 
     def figures(self) -> tuple[Figure, ...]:
         """Write what `EvaluationFiles` reads, and return all figures, model by model."""
@@ -59,16 +65,19 @@ class Measuring:
             models=tuple(self._models),
             metrics=self._metrics,
             batches=latency.batch if latency else (),
+            parents=self._parents,
         )
         index.save(self._work.folder)
         self._files = EvaluationFiles(self._work.folder, index)
-        self._files.save_targets(self._targets)
         found: dict[str, list[Figure]] = {}
         answers = {}
         for number, name in enumerate(self._models):
             self._work.tell(Progress("models", number, len(self._models), "models", f"answers of {name}"))
             answers[name] = self._answers(name)
+            if number == 0 and self._task.judged_against == "first-model":
+                self._targets = answers[name]
             found[name] = [*self._metric_figures(name, answers[name]), *self._sizes(name)]
+        self._files.save_targets(self._targets)
         first, *others = answers
         for name in others:
             found[name].append(self._difference(name, answers[name], answers[first]))
@@ -82,7 +91,7 @@ class Measuring:
     def _answers(self, name: str) -> Answers:
         folder = self._work.folder / name
         folder.mkdir()
-        model = self._callable(name, self._work.threads)
+        model = self._opened.open(name, self._work.threads)
         found = answer(model, self._split.inputs, ANSWER_BATCH, folder / ANSWERS_FILE)
         report = self._task.report(found, self._targets, self._data.labels)
         if report:
@@ -118,8 +127,8 @@ class Measuring:
     def _sizes(self, name: str) -> tuple[Figure, ...]:
         model = self._models[name]
         if isinstance(model, OnnxModel):
-            graph = inspect(model.graph)
-            parameters, size = graph.parameters, graph.bytes
+            graph = read_graph(model.graph)
+            parameters, size = weight_count(graph), inspection_of(model.graph, graph).bytes
         else:
             parameters = parameter_count(stored_model(model.folder, self._work.code)[1].network)
             size = (model.folder / WEIGHTS_FILE).stat().st_size
@@ -129,7 +138,7 @@ class Measuring:
         )
 
     def _latencies(self, settings: LatencySettings) -> Iterator[Figure]:
-        models = [(name, self._callable(name, settings.threads)) for name in self._models]
+        models = [(name, self._opened.open(name, settings.threads)) for name in self._models]
         seconds = measure_latency(
             models,
             self._split.inputs,
@@ -144,28 +153,28 @@ class Measuring:
                 found = summary(of_size)
                 for percentile, value in (("p50", found.p50), ("p95", found.p95), ("p99", found.p99)):
                     yield Figure(f"{percentile}_batch_{size}", Kind.LATENCY, value, "ms", name, better="lower")
+        by_name = dict(zip(self._models, seconds, strict=True))
+        for name, parent in self._parents.items():
+            yield self._faster(name, parent, by_name, settings.batch)
 
-    def _callable(self, name: str, threads: int) -> Callable:
-        model = self._models[name]
-        if isinstance(model, OnnxModel):
-            return OnnxSession(model.graph, threads=threads)
-        use_threads(threads)
-        # ONNX Runtime answers on the CPU, and only times on the same device can stand in one table.
-        device = resolve_device("cpu")
-        self._work.choices["device"] = str(device)
-        config, trained = stored_model(model.folder, self._work.code)
-        self._require_fit(name, config)
-        return as_callable(trained, device)
-
-    def _require_fit(self, name: str, config: ModelConfig) -> None:
-        """Raise StepFailed where the model learnt other inputs or classes: its figures would be nonsense."""
-        given = tuple(ModelInput(field.name, field.dtype, field.shape, field.columns) for field in self._data.inputs)
-        if (config.inputs, config.labels) != (given, self._data.labels):
-            what = "inputs" if config.inputs != given else "classes"
-            raise StepFailed(
-                f"{name} learnt other {what} than the data holds that it is to be measured on",
-                next="name the data that it learnt from in `eval.data`, or prepare the same columns and classes",
-            )
+    def _faster(self, name: str, parent: str, seconds: Mapping[str, Floats], batches: tuple[int, ...]) -> Figure:
+        """How much faster a model is than its parent; where it is certainly slower, a person is told."""
+        confidence = self._settings.confidence
+        found = faster_than(seconds[parent], seconds[name], confidence=confidence, seed=BOOTSTRAP_SEED)
+        if found.interval.high < 1:
+            warning = f"{name} is slower than {parent}: x {found.ratio:.2f} at batch {batches[found.column]}"
+            self._work.choices[f"slower[{name}]"] = warning
+            self._work.tell(Warned(warning))
+        return Figure(
+            "faster_than_parent",
+            Kind.LATENCY,
+            found.ratio,
+            model=name,
+            better="higher",
+            low=found.interval.low,
+            high=found.interval.high,
+            confidence=confidence,
+        )
 
     def _better(self, metric: str) -> Direction:
         known = VOCABULARY[self._task.name].metrics

@@ -6,8 +6,9 @@ from mlctl.engine.stage import Stage
 from mlctl.stages.evaluate import Evaluate
 from mlctl.stages.export import Export
 from mlctl.stages.prepare import Prepare
+from mlctl.stages.quantize import Quantize
 from mlctl.stages.train import Train
-from mlctl.stages.unbuilt import Distill, Prune, Quantize, Serve
+from mlctl.stages.unbuilt import Distill, Prune, Serve
 from mlctl.stages.wiring import Above
 
 

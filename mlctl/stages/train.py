@@ -47,6 +47,8 @@ class Train(Stage[TrainedModel]):
         """The stage as a recipe asks for it."""
         data = above.data(settings.data)
         fitting = TASKS[above.task(data)].networks
+        if not fitting:
+            raise WiringError(None, f"there is nothing to learn from: {data.name} holds data for {above.task(data)}")
         if not isinstance(settings.model, CustomSettings) and settings.model.arch not in fitting:
             raise WiringError(
                 "model", f"{settings.model.arch} takes no inputs of {above.task(data)}; choose {' or '.join(fitting)}"

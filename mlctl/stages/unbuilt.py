@@ -9,7 +9,7 @@ from mlctl.engine.figures import Figure, Promise
 from mlctl.engine.stage import Stage, Step, Work
 from mlctl.recipe.distill import DistillSettings
 from mlctl.recipe.prune import PruneCommon
-from mlctl.recipe.quantize import QuantizeCommon
+from mlctl.recipe.quantize import AwareQuantization
 from mlctl.recipe.serve import ServeSettings
 from mlctl.stages.artifacts import OnnxModel, TrainedModel
 from mlctl.stages.wiring import Above
@@ -19,6 +19,11 @@ class Unbuilt(Stage[Any]):
     """Stands in a recipe for a stage that is not built."""
 
     revision = 0
+
+    @property
+    def title(self) -> str:
+        """What a message calls it."""
+        return f"the stage {self.name}"
 
     def __init__(self, inputs: Mapping[str, Step[Any]], artifact: type[Any] | None) -> None:
         self._inputs = inputs
@@ -70,13 +75,18 @@ class Distill(Unbuilt):
         return cls({"data": data, **({"teacher": teachers[0]} if teachers else {})}, TrainedModel)
 
 
-class Quantize(Unbuilt):
-    """A graph in, a smaller one out."""
+class AwareTraining(Unbuilt):
+    """A trained model in, a graph with integers out that training has got used to."""
 
     name = "quantize"
 
+    @property
+    def title(self) -> str:
+        """The one method of a stage that is built."""
+        return "quantization-aware training, method: qat,"
+
     @classmethod
-    def wired(cls, settings: QuantizeCommon, above: Above) -> "Quantize":
+    def wired(cls, settings: AwareQuantization, above: Above) -> "AwareTraining":
         """The stage as a recipe asks for it."""
         model = above.exported(settings.from_)
         return cls({"model": model, "data": above.data_of(model)}, OnnxModel)

@@ -67,6 +67,10 @@ class Above:
             return self.data_of(step)
         raise WiringError("from", f"{model.name} has no data")
 
+    def has(self, name: str) -> bool:
+        """Whether a step above has this name."""
+        return any(step.name == name for step in self.steps)
+
     def task(self, data: Step[Data]) -> str:
         """The task that the data was prepared for."""
         settings = self.recipe.step(data.name).settings

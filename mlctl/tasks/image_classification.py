@@ -1,22 +1,26 @@
 """Image classification: one label out of several for every image."""
 
 import json
-import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from mlctl.data.description import DataDescription, Scaling
 from mlctl.data.reading import Category, Numbers, Pixels, Reading, Standardize
+from mlctl.errors import DataError
 from mlctl.metrics.classification import classification_figure, confusion, is_rate, right_answers
 from mlctl.metrics.intervals import figure_interval
 from mlctl.recipe.prepare import ImageClassificationData
-from mlctl.recipe.vocabulary import Direction
-from mlctl.tasks.objective import Objective
-from mlctl.tasks.task import Answers, Measured, Task
+from mlctl.tasks.task import Answers, Ending, Measured, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mlctl.tasks.objective import Objective
+
+SUM_TOLERANCE = 1e-3
+"""How far a row of probabilities may be from 1 in all: a float16 softmax over a thousand classes stays within it."""
 
 
 class ImageClassification(Task[ImageClassificationData]):
@@ -41,12 +45,16 @@ class ImageClassification(Task[ImageClassificationData]):
         """One for every class."""
         return len(data.labels)
 
-    def objective(self, data: DataDescription) -> Objective:
+    def objective(self, data: DataDescription) -> "Objective":
         """Cross entropy, and the share of right answers."""
+        from mlctl.tasks.cross_entropy import CrossEntropy
+
         return CrossEntropy()
 
-    def finish(self, target_scaling: Scaling) -> nn.Module:
+    def finish(self, target_scaling: Scaling) -> "nn.Module":
         """Softmax over the classes."""
+        from torch import nn
+
         return nn.Softmax(dim=1)
 
     def measure(
@@ -60,6 +68,18 @@ class ImageClassification(Task[ImageClassificationData]):
             measured.append(Measured(name, value, interval.low, interval.high))
         return tuple(measured)
 
+    def ending(self, answers: Answers, labels: tuple[str, ...]) -> Ending | None:
+        """Softmax, unless the answers are probabilities [N, C] already."""
+        if answers.shape[1:] != (len(labels),):
+            raise DataError(
+                f"the model answers with the shape {list(answers.shape[1:])} for every row, the data has "
+                f"{len(labels)} classes",
+                next="give a model with one output for every class, or data with the classes that it learnt",
+            )
+        sums = answers.astype(np.float64).sum(axis=1)
+        are_probabilities = bool((answers >= 0).all() and (np.abs(sums - 1) <= SUM_TOLERANCE).all())
+        return None if are_probabilities else "softmax"
+
     def right(self, metric: str, answers: Answers, targets: Answers) -> npt.NDArray[np.bool_] | None:
         """Right answers, for accuracy and top-k accuracy."""
         return right_answers(metric, answers, targets) if is_rate(metric) else None
@@ -68,22 +88,3 @@ class ImageClassification(Task[ImageClassificationData]):
         """The confusion matrix: rows are true classes, columns are answers."""
         matrix = confusion(answers, targets)
         return json.dumps({"labels": labels, "confusion": matrix.tolist()}, ensure_ascii=False)
-
-
-class CrossEntropy(Objective):
-    """Mean cross entropy of the true class, in nats; watches the loss and the accuracy."""
-
-    watched: tuple[tuple[str, Direction], ...] = (("loss", "lower"), ("accuracy", "higher"))
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean over logits [B, C] and class numbers [B]."""
-        return functional.cross_entropy(outputs, targets)
-
-    def totals(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Summed loss and number of right answers."""
-        loss = functional.cross_entropy(outputs.float(), targets, reduction="sum")
-        return torch.stack([loss.double(), (outputs.argmax(dim=1) == targets).sum().double()])
-
-    def figures(self, totals: Tensor, count: int) -> tuple[float, ...]:
-        """Mean loss and accuracy."""
-        return tuple(float(total) / count if count else math.nan for total in totals.tolist())

@@ -1,20 +1,19 @@
 """Regression: one number for every row."""
 
-import math
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from mlctl.data.description import DataDescription, Scaling
 from mlctl.data.reading import Number, Numbers, Reading, Standardize
+from mlctl.errors import DataError
 from mlctl.metrics.intervals import figure_interval
 from mlctl.metrics.regression import regression_figure
 from mlctl.recipe.prepare import RegressionData
-from mlctl.recipe.vocabulary import Direction
-from mlctl.tasks.objective import Objective
-from mlctl.tasks.task import Answers, Measured, Task
+from mlctl.tasks.task import Answers, Ending, Measured, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mlctl.tasks.objective import Objective
 
 
 class Regression(Task[RegressionData]):
@@ -34,13 +33,17 @@ class Regression(Task[RegressionData]):
         """One number."""
         return 1
 
-    def objective(self, data: DataDescription) -> Objective:
+    def objective(self, data: DataDescription) -> "Objective":
         """Squared error in deviations of the target; errors in its own unit are watched."""
-        return SquaredError(_Unit.of(data.target_scaling))
+        from mlctl.tasks.squared_error import SquaredError, Unit
 
-    def finish(self, target_scaling: Scaling) -> nn.Module:
+        return SquaredError(Unit.of(data.target_scaling))
+
+    def finish(self, target_scaling: Scaling) -> "nn.Module":
         """Deviations from the mean become the target's own unit, [B]."""
-        unit = _Unit.of(target_scaling)
+        from mlctl.tasks.squared_error import OwnUnit, Unit
+
+        unit = Unit.of(target_scaling)
         return OwnUnit(unit.mean, unit.deviation)
 
     def measure(
@@ -53,59 +56,11 @@ class Regression(Task[RegressionData]):
             measured.append(Measured(name, regression_figure(name, answers, targets), interval.low, interval.high))
         return tuple(measured)
 
-
-@dataclass(frozen=True)
-class _Unit:
-    mean: float
-    deviation: float
-
-    @classmethod
-    def of(cls, scaling: Scaling) -> "_Unit":
-        mean = scaling.mean[0] if scaling.mean else 0.0
-        deviation = scaling.deviation[0] if scaling.deviation else 1.0
-        return cls(mean * scaling.scale, deviation * scaling.scale)
-
-
-class OwnUnit(nn.Module):
-    """raw [B, 1] times `deviation` plus `mean`, as [B]."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, mean: float, deviation: float) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32), persistent=False)
-
-    def forward(self, raw: Tensor) -> Tensor:
-        """Predictions in the target's own unit, [B]."""
-        return raw.float().squeeze(1) * self.deviation + self.mean
-
-
-class SquaredError(Objective):
-    """Mean squared error over deviations; watches it, and rmse and mae in the target's own unit."""
-
-    watched: tuple[tuple[str, Direction], ...] = (("loss", "lower"), ("rmse", "lower"), ("mae", "lower"))
-
-    def __init__(self, unit: _Unit) -> None:
-        self._unit = unit
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean over raw outputs [B, 1] and targets [B] in their own unit."""
-        return functional.mse_loss(outputs.squeeze(1), self._deviations(targets))
-
-    def totals(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Summed squares and summed absolute values of the error, in deviations."""
-        error = outputs.float().squeeze(1).double() - self._deviations(targets).double()
-        return torch.stack([(error * error).sum(), error.abs().sum()])
-
-    def figures(self, totals: Tensor, count: int) -> tuple[float, ...]:
-        """Mean square in deviations; rmse and mae in the target's own unit."""
-        if not count:
-            return math.nan, math.nan, math.nan
-        squares, absolutes = totals.tolist()
-        unit = self._unit.deviation
-        return squares / count, math.sqrt(squares / count) * unit, absolutes / count * unit
-
-    def _deviations(self, targets: Tensor) -> Tensor:
-        return (targets - self._unit.mean) / self._unit.deviation
+    def ending(self, answers: Answers, labels: tuple[str, ...]) -> Ending | None:
+        """[N, 1] becomes [N]."""
+        if answers.shape[1:] not in ((), (1,)):
+            raise DataError(
+                f"the model answers with the shape {list(answers.shape[1:])} for every row, not with one number",
+                next="give a model with one output",
+            )
+        return "flatten" if answers.ndim == 2 else None

@@ -2,16 +2,22 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
 from mlctl.data.description import DataDescription, Scaling
 from mlctl.data.reading import Reading
 from mlctl.recipe.prepare import DataSettings
-from mlctl.tasks.objective import Objective
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mlctl.tasks.objective import Objective
+
+Ending: TypeAlias = Literal["softmax", "flatten"]
+"""What a graph from elsewhere can lack at its end: logits become probabilities, [N, 1] becomes [N]."""
 
 DataT = TypeVar("DataT", bound=DataSettings)
 Answers: TypeAlias = npt.NDArray[Any]
@@ -29,13 +35,19 @@ class Measured:
 
 
 class Task(ABC, Generic[DataT]):
-    """What a model is for: what it reads and answers, what it learns by, and how it is judged."""
+    """What a model is for: what it reads and answers, what it learns by, and how it is judged.
+
+    Only what trains needs torch: tasks import it in `objective` and `finish`, so that data are prepared and graphs are
+    judged without the seconds that it takes to load.
+    """
 
     name: ClassVar[str]
     output_name: ClassVar[str]
     """Name of the graph's output."""
     decision: ClassVar[Literal["argmax", "none"]]
     """How an answer becomes a decision, for the agreement of two models."""
+    judged_against: ClassVar[Literal["targets", "first-model"]] = "targets"
+    """What an evaluation holds a model's answers against: the data's targets, or the first model's answers."""
 
     @abstractmethod
     def reading(self, settings: DataT) -> Reading:
@@ -46,11 +58,11 @@ class Task(ABC, Generic[DataT]):
         """Width of the network's last layer."""
 
     @abstractmethod
-    def objective(self, data: DataDescription) -> Objective:
+    def objective(self, data: DataDescription) -> "Objective":
         """What training minimises and watches."""
 
     @abstractmethod
-    def finish(self, target_scaling: Scaling) -> nn.Module:
+    def finish(self, target_scaling: Scaling) -> "nn.Module":
         """Turns the network's raw outputs into answers; it becomes the end of the exported graph."""
 
     @abstractmethod
@@ -58,6 +70,13 @@ class Task(ABC, Generic[DataT]):
         self, metrics: tuple[str, ...], answers: Answers, targets: Answers, confidence: float
     ) -> tuple[Measured, ...]:
         """The figures of these names, in their order."""
+
+    def ending(self, answers: Answers, labels: tuple[str, ...]) -> Ending | None:
+        """What a graph from elsewhere lacks, by its answers to held-out rows [N, ...]; None where it is complete.
+
+        Raises DataError for answers that cannot be this task's.
+        """
+        return None
 
     def right(self, metric: str, answers: Answers, targets: Answers) -> npt.NDArray[np.bool_] | None:
         """Which samples are right, [N], where the metric is the share of right ones; else None."""

@@ -12,6 +12,10 @@ def resolve_device(asked: str) -> torch.device:
 
     Raises UsageError for another word and NoSuchDevice where this machine does not have the device.
     """
+    if re.fullmatch(r"tensorrt(:\d{1,3})?", asked):
+        raise UsageError(
+            f"torch does not compute on {asked!r}; TensorRT runs exported graphs", next="train with auto, cpu or cuda:N"
+        )
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", asked):
         raise UsageError(f"{asked!r} is not a device", next="write auto, cpu, cuda or cuda:N")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -21,8 +21,8 @@ def test_help_lists_every_command(lab: Lab) -> None:
     assert result.code == 0
     commands = [line.split()[0] for line in result.out.partition("Commands:")[2].splitlines() if line.strip()]
     assert commands == [
-        "run", "prepare", "train", "export", "eval", "quantize", "prune", "distill", "serve",
-        "plan", "show", "init", "schema", "verify", "gc", "doctor",
+        "run", "prepare", "train", "export", "quantize", "eval", "prune", "distill", "serve",
+        "plan", "show", "init", "schema", "verify", "gc", "doctor", "inspect", "bench", "debug",
     ]  # fmt: skip
 
 
@@ -43,12 +43,12 @@ def test_help_lists_every_command(lab: Lab) -> None:
         ("run tiny.yaml --threads 1000000", "Invalid value for '--threads'"),
         ("verify nowhere.yaml", "there is no such recipe"),
         ("train tiny.yaml --device tpu", "'tpu' is not a device"),
-        ("quantize tiny.yaml", "quantize is not built in this release"),
+        ("quantize tiny.yaml", "the recipe has no quantize step"),
         ("prune tiny.yaml", "prune is not built in this release"),
         ("distill tiny.yaml", "distill is not built in this release"),
         ("serve tiny.yaml", "serve is not built in this release"),
         ("run tiny.yaml --set quantize.half={}", "no step above makes an ONNX model"),
-        ("plan tiny.yaml export={} quantize={}", "the stage quantize is not built in this release"),
+        ("plan tiny.yaml export={} 'quantize={method: qat}'", "method: qat, is not built in this release"),
         ("run tiny.yaml export={} quantize={} serve={}", "the stage serve is not built in this release"),
     ],
 )
@@ -130,7 +130,7 @@ def test_doctor_says_what_the_machine_has(lab: Lab) -> None:
     assert result.code == 0
     names = [line.split()[0] for line in result.out.splitlines()]
     assert names == [
-        "mlctl", "system", "processor", "cores", "instructions", "memory", "GPU", "libraries", "store",
+        "mlctl", "system", "processor", "cores", "instructions", "integers", "memory", "GPU", "libraries", "store",
     ]  # fmt: skip
     found = lab.json("doctor")
     assert found["machine"]["processor"]["logical_cores"] == len(os.sched_getaffinity(0))

@@ -6,13 +6,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
 from completing_shells import ASK, PROMPT, SCRIPTS, environment, type_into
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from mlctl.cli.app import app
-from mlctl.cli.completions.grammar import Command, Grammar, Kind, Option, Value, read_grammar
+from mlctl.cli.completions.grammar import Command, Grammar, Kind, Option, Value, command_of, read_grammar
+from mlctl.cli.options import RecipeArgument
 from mlctl.recipe.loading import load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +40,9 @@ training: {}
 gates:
   - eval[train].accuracy >= 0.97
 """
+GROUPS = {"debug": "parity"}
+"""Commands that have commands of their own."""
+
 STEPS = ["eval", "export", "prepare", "quantize.half", "train", "train.wide"]
 
 Ask = Callable[..., list[list[str]]]
@@ -113,8 +120,8 @@ def test_commands_are_offered_with_their_help(shell: str, folder: Path) -> None:
 
 
 def test_every_option_of_a_command_is_offered(ask: Ask) -> None:
-    commands = [command.name for command in read_grammar().commands]
-    helps = [CliRunner().invoke(app, [name, "--help"]).output for name in commands]
+    commands = [f"{command.name} {GROUPS.get(command.name, '')}".strip() for command in read_grammar().commands]
+    helps = [CliRunner().invoke(app, [*name.split(), "--help"]).output for name in commands]
     listed = [sorted(set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", text, re.MULTILINE))) for text in helps]
     offered = ask(*(f"mlctl {name} --" for name in commands))
     assert dict(zip(commands, offered, strict=True)) == dict(zip(commands, listed, strict=True))
@@ -143,6 +150,31 @@ def test_any_file_is_offered_where_any_will_do(ask: Ask) -> None:
     assert ask(*lines) == [everything] * 4
 
 
+def test_the_commands_of_a_group_are_offered_and_then_their_arguments(ask: Ask) -> None:
+    everything = sorted([*RECIPES, "data.csv"])
+    lines = ("mlctl debug ", "mlctl debug pa", "mlctl debug xyz")
+    assert ask(*lines) == [["parity"], ["parity"], []]
+    lines = ("mlctl debug parity ", "mlctl debug parity data.csv ", "mlctl debug parity --all data.csv mo")
+    assert ask(*lines) == [everything, everything, ["models"]]
+    assert ask("mlctl debug parity data.csv models --data ") == [RECIPES]
+
+
+def test_a_group_whose_commands_differ_in_what_they_take_is_refused() -> None:
+    def takes_a_recipe(recipe: RecipeArgument) -> None: ...
+    def takes_a_model(a: Annotated[Path, typer.Argument(metavar="A")]) -> None: ...
+
+    group, alike = typer.Typer(), typer.Typer()
+    for command in (takes_a_recipe, takes_a_model):
+        group.command()(command)
+    alike.command("one")(takes_a_model)
+    alike.command("two")(takes_a_model)
+    kinds = Value(Kind.CHOICE, "command", ("one", "two")), Value(Kind.PATH, "a")
+    read = command_of("alike", get_command(alike), None)
+    assert (read.first, read.later) == kinds
+    with pytest.raises(ValueError, match="the commands of group take different arguments"):
+        command_of("group", get_command(group), None)
+
+
 def test_a_redirection_takes_any_file(ask: Ask) -> None:
     assert ask("mlctl schema >da", "mlctl plan plain.yml --json > da") == [["data.csv"]] * 2
 
@@ -154,7 +186,8 @@ def test_only_folders_are_offered_to_store(ask: Ask) -> None:
 
 def test_devices_are_offered(ask: Ask) -> None:
     lines = ("mlctl run plain.yml --device ", "mlctl train --device=c", "mlctl eval --device=")
-    assert ask(*lines) == [["auto", "cpu", "cuda"], ["cpu", "cuda"], ["auto", "cpu", "cuda"]]
+    devices = ["auto", "cpu", "cuda", "tensorrt"]
+    assert ask(*lines) == [devices, ["cpu", "cuda"], devices]
 
 
 def test_nothing_is_offered_for_a_number_or_a_column(ask: Ask) -> None:

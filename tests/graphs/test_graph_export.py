@@ -6,17 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
-from nets_for_graphs import METADATA, export_conv_net, export_perceptron
+from nets_for_graphs import METADATA, ConvNet, export_conv_net, export_perceptron, trained
 from torch import Tensor, nn
 
 from mlctl.errors import Unsupported
-from mlctl.graphs import export as export_room
-from mlctl.graphs.export import DATA_NAME, Exported, export
+from mlctl.graphs.export import Exported, convert, export, write_graph
 from mlctl.graphs.inspection import GraphPort, inspect
 from mlctl.graphs.metadata import read_properties
+from mlctl.graphs.saving import DATA_NAME, load_graph
+from mlctl.models.complete import CompleteModel, InputScaling
+from mlctl.models.table import build
+from mlctl.recipe.networks import CnnSettings
 from mlctl.runtime.session import OnnxSession
 
 
@@ -87,15 +91,44 @@ def test_an_output_without_further_dimensions_and_an_older_opset(tmp_path: Path)
     assert inspect(found.path).outputs == (GraphPort("prediction", "float32", ("batch",)),)
 
 
-def test_large_weights_lie_beside_the_graph(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conv_net: Exported
-) -> None:
-    monkeypatch.setattr(export_room, "_LARGEST_FILE", 1000)
-    found = export_conv_net(tmp_path)
+def test_large_weights_lie_beside_the_graph(tmp_path: Path, conv_net: Exported) -> None:
+    found = write_graph(load_graph(conv_net.path), tmp_path, external_above=1000)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model.onnx", DATA_NAME]
     assert found.bytes == sum(each.stat().st_size for each in tmp_path.iterdir())
-    assert found.parameters == conv_net.parameters
-    assert OnnxSession(found.path, threads=1).outputs[0].name == "probabilities"
+    assert (found.nodes, found.parameters) == (conv_net.nodes, conv_net.parameters)
+    images = np.arange(3 * 64, dtype=np.uint8).reshape(3, 1, 8, 8) % 17
+    one, two = (OnnxSession(each.path, threads=1)((images,)) for each in (conv_net, found))
+    assert one.tobytes() == two.tobytes()
+
+
+@pytest.mark.parametrize("opset", range(18, 24))
+def test_every_operator_set_is_loaded_and_answers_as_the_network(opset: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build(CnnSettings(channels=(8, 12)), ((1, 8, 8),), 10)
+    model = CompleteModel(network, (InputScaling(16.0),), nn.Softmax(dim=1)).eval()
+    images = torch.randint(0, 17, (5, 1, 8, 8), dtype=torch.uint8)
+    found = export(
+        model, example=(images,), input_names=("image",), output_name="y", opset=opset, metadata={}, into=tmp_path
+    )
+    assert found.opset == opset
+    assert "BatchNormalization" not in dict(found.operators)
+    with torch.inference_mode():
+        expected = model(images).numpy()
+    # Probabilities of a few hundred float32 products: a few units of 6e-8.
+    np.testing.assert_allclose(OnnxSession(found.path, threads=1)((images.numpy(),)), expected, rtol=0, atol=1e-6)
+
+
+def test_what_the_exporter_gives_is_a_whole_graph_before_any_pass() -> None:
+    raw = convert(
+        trained(ConvNet()),
+        example=(torch.zeros(2, 1, 8, 8, dtype=torch.uint8),),
+        input_names=("image",),
+        output_name="probabilities",
+        opset=20,
+    )
+    onnx.checker.check_model(raw, full_check=True)
+    assert "BatchNormalization" in {node.op_type for node in raw.graph.node}
+    assert {"mean", "body.0.weight"} <= {tensor.name for tensor in raw.graph.initializer}
 
 
 class Bessel(nn.Module):

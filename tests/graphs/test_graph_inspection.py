@@ -99,3 +99,18 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes | Non
     with pytest.raises(DataError) as refusal:
         read_graph(path)
     assert refusal.value.where == str(path)
+
+
+def test_external_data_with_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no name of a file"):
+        read_graph(with_external_data(tmp_path, "a\0b"))
+
+
+@pytest.mark.parametrize(("dims", "data_type"), [([-1], TensorProto.FLOAT), ([1], 99), ([1], TensorProto.UNDEFINED)])
+def test_a_tensor_that_cannot_be_is_refused(tmp_path: Path, dims: list[int], data_type: int) -> None:
+    model = branching()
+    model.graph.initializer.add(name="odd", dims=dims, data_type=data_type)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(DataError, match="its tensor 'odd' has a type or a shape that no tensor can have"):
+        read_graph(path)

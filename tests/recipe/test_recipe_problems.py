@@ -9,7 +9,7 @@ from mlctl.recipe.loading import load_recipe
 
 HEAD = "mlctl: 1\nname: x\n"
 IMAGES = "prepare: {task: image-classification, source: a.csv, image: {shape: [1, 8, 8]}, label: y}\n"
-METHODS = "static, dynamic, weight-only, float16, qat"
+METHODS = "auto, static, dynamic, weight-only, float16, qat"
 METRICS = "accuracy, top_<k>_accuracy, precision, recall, f1, log_loss"
 
 
@@ -30,13 +30,13 @@ CASES = {
     "unknown key, nothing close": ("train: {zzz: 1}", "3:9: train.zzz: unknown key"),
     "key of another variant": (
         "quantize: {method: float16, calibration: {}}",
-        "3:29: quantize.calibration: unknown key with method: float16; it belongs to static, qat",
+        "3:29: quantize.calibration: unknown key with method: float16; it belongs to auto, static, qat",
     ),
     "python's name of a key": ("export: {from_: x}", "3:10: export.from_: unknown key; did you mean 'from'?"),
     "unsafe key": ('train: {"\\e[31m": 1}', "3:9: train.'\\x1b[31m': unknown key"),
     "not one of": (
         "quantize:\n  method: int8",
-        "4:11: quantize.method: 'int8' is not one of static, dynamic, weight-only, float16, qat",
+        "4:11: quantize.method: 'int8' is not one of auto, static, dynamic, weight-only, float16, qat",
     ),
     "not one of, close": (
         "quantize: {method: statik}",

@@ -96,7 +96,8 @@ def test_the_key_that_chooses_is_demanded_everywhere_but_where_it_has_a_default(
     definitions = schema()["definitions"]
     assert "arch" in definitions["CnnSettings"]["required"]
     assert "name" in definitions["AdamWSettings"]["required"]
-    assert "method" not in definitions["StaticQuantization"].get("required", [])
+    assert "method" in definitions["StaticQuantization"]["required"]
+    assert "method" not in definitions["AutoQuantization"].get("required", [])
 
 
 def test_every_key_says_what_it_is_for() -> None:

@@ -9,7 +9,7 @@ import pytest
 from mlctl.errors import DataError
 from mlctl.events import Event, Progress
 from mlctl.runtime.answers import Arrays, Model
-from mlctl.runtime.latency import measure_latency, summary
+from mlctl.runtime.latency import COUNTED, Fed, measure_latency, summary
 
 ROWS = np.arange(10, dtype=np.float32)[:, None]
 
@@ -72,6 +72,28 @@ def test_progress_is_told_now_and_then() -> None:
     measure_latency([("a", busy(0.05))], (ROWS,), batches=(1, 2), rounds=5, warmup=0, tell=told.append)
     assert all(isinstance(event, Progress) and event.total == 10 for event in told)
     assert 1 <= len(told) < 10
+
+
+def test_the_time_left_is_that_of_the_rounds_to_come() -> None:
+    told: list[Event] = []
+    measure_latency([("a", busy(0.03))], (ROWS,), batches=(1, 2), rounds=10, warmup=0, tell=told.append)
+    first = next(event for event in told if isinstance(event, Progress))
+    assert first.left is not None
+    # Rounds of two rows are taken to last twice as long as those of one; another process may slow some down.
+    expected = 0.03 * (10 - first.done + 10 * 2)
+    assert 0.9 * expected < first.left < 3 * expected
+
+
+def test_models_that_are_fed_get_their_own_inputs() -> None:
+    taken: list[tuple[int, ...]] = []
+
+    def recorded(inputs: Arrays) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        taken.append(inputs[0].shape)
+        return inputs[0]
+
+    fed = Fed(recorded, {1: (np.zeros((1, 7)),), 4: (np.zeros((4, 2, 2)),)})
+    measure_latency([("a", fed)], COUNTED, batches=(4, 1), rounds=2, warmup=0)
+    assert taken == [(4, 2, 2), (4, 2, 2), (1, 7), (1, 7)]
 
 
 def test_quick_rounds_do_not_flood_the_listener() -> None:

@@ -159,7 +159,7 @@ UNBUILT = (
     "prune: {method: structured, ratio: 0.5}\n",
     "distill: {teacher: train, model: {arch: linear}}\n",
     "export: {from: train}\n",
-    "quantize: {method: dynamic}\n",
+    "quantize: {method: qat}\n",
     "eval: {}\n",
     "serve: {}\n",
     "gates:\n  - eval[quantize].rmse <= 1\n  - quantize.anything <= 1\n",
@@ -190,7 +190,7 @@ def test_wanted_stages_that_are_not_built_are_refused_all_at_once(tmp_path: Path
     assert [str(each).removeprefix(f"{tmp_path}/") for each in refusal.value.problems] == [
         "small.yaml:5:1: prune: the stage prune is not built in this release of mlctl",
         "small.yaml:6:1: distill: the stage distill is not built in this release of mlctl",
-        "small.yaml:8:1: quantize: the stage quantize is not built in this release of mlctl",
+        "small.yaml:8:1: quantize: quantization-aware training, method: qat, is not built in this release of mlctl",
         "small.yaml:10:1: serve: the stage serve is not built in this release of mlctl",
     ]
     assert "--until" in refusal.value.next

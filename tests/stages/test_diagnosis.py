@@ -6,6 +6,7 @@ from pathlib import Path
 from conftest import Lab
 
 from mlctl import __version__
+from mlctl.compression.scheme import choose_scheme
 from mlctl.stages.diagnosis import diagnose, diagnosis_lines
 
 
@@ -22,6 +23,9 @@ def test_the_machine_and_the_libraries_are_named(tmp_path: Path) -> None:
     text = lines(tmp_path / "store")
     assert f"torch {found.versions['torch']}" in text["libraries"]
     assert f"{found.machine.processor.logical_cores} for this process" in text["cores"]
+    chosen = choose_scheme("auto", "auto", found.machine.processor.instruction_sets)
+    assert found.integers == chosen
+    assert chosen.why in text["integers"]
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:

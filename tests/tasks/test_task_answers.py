@@ -113,7 +113,7 @@ def test_a_regressions_figures_are_those_of_two_references(seed: int) -> None:
     assert found["r2"] == pytest.approx(sklearn_metrics.r2_score(targets, predictions), rel=1e-5)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ["image-classification", "regression"])
 def test_every_figure_lies_in_its_interval_and_more_confidence_widens_it(task: str) -> None:
     answers, targets = classified(9) if task == "image-classification" else predicted(9)
     names = tuple(VOCABULARY[task].default)

@@ -28,6 +28,12 @@ def test_a_word_that_is_no_device_is_a_mistake_of_the_command_line(asked: str) -
         resolve_device(asked)
 
 
+@pytest.mark.parametrize("asked", ["tensorrt", "tensorrt:1"])
+def test_tensorrt_is_for_graphs_alone(asked: str) -> None:
+    with pytest.raises(UsageError, match=f"torch does not compute on '{asked}'"):
+        resolve_device(asked)
+
+
 def test_a_precision_that_is_asked_for_is_taken() -> None:
     assert choose_precision("bfloat16", torch.device("cpu")) == Choice("bfloat16", "the recipe asks for it")
     assert choose_precision("float32", torch.device("cpu")).precision == "float32"

@@ -6,20 +6,18 @@ from typing import Annotated
 
 import typer
 
-from mlctl.cli.options import DebugFlag
+from mlctl.cli.options import OUTPUT, DebugFlag
 
 
 def init(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV or TSV file, or a folder of class folders.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where the recipe goes; - prints it.")
-    ] = Path("recipe.yaml"),
+    output: Annotated[Path, OUTPUT] = Path("recipe.yaml"),
     target: Annotated[
         str | None, typer.Option("--target", metavar="COLUMN", help="The column to predict; the last by default.")
     ] = None,
     debug: DebugFlag = False,
 ) -> int:
-    """Look at a data file and write a commented recipe that runs."""
+    """Look at a data file and write a commented recipe that runs; `--output -` prints it."""
     from mlctl.cli.drafting import check_free, write_recipe
     from mlctl.stages.draft import draft_recipe
 

@@ -1,6 +1,7 @@
 """`mlctl STAGE`: the steps of one stage, and whatever they need that is not there yet."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from mlctl.cli.options import (
@@ -24,14 +25,24 @@ BUILT: Final = {
     "prepare": "Read, clean and split the data.",
     "train": "Train a network.",
     "export": "Turn trained models into ONNX graphs, and compare them.",
+    "quantize": "Turn floats into integers, and compare them.",
     "eval": "Run every model on the same held-out data.",
 }
 NOT_BUILT: Final = {
-    "quantize": "Turn floats into integers (not built in this release).",
     "prune": "Take parts out of a network (not built in this release).",
     "distill": "Let a small network learn from a large one (not built in this release).",
     "serve": "Answer requests over the network (not built in this release).",
 }
+TAKES_FILES: Final = ("export", "quantize")
+"""Stages that also take an ONNX file with `--from`."""
+
+
+def require_built(stage: str, where: Path | None) -> None:
+    """Raise UsageError for a stage that this release does not have; `where` is what the command was given."""
+    if stage in NOT_BUILT:
+        raise UsageError(
+            f"{stage} is not built in this release of mlctl", where=where, next=f"this release has {', '.join(BUILT)}"
+        )
 
 
 def stage_command(stage: str) -> Callable[..., int]:
@@ -52,12 +63,7 @@ def stage_command(stage: str) -> Callable[..., int]:
         quiet: QuietFlag = False,
         debug: DebugFlag = False,
     ) -> int:
-        if stage in NOT_BUILT:
-            raise UsageError(
-                f"{stage} is not built in this release of mlctl",
-                where=recipe,
-                next=f"this release has {', '.join(BUILT)}",
-            )
+        require_built(stage, recipe)
         from mlctl.cli.output import Output
         from mlctl.cli.session import Session, run_options
 

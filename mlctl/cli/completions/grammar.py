@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 import typer
+from typer._click import core as click
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from mlctl.cli.app import app
@@ -78,7 +79,7 @@ class Grammar:
         """
         found: dict[str, Option] = {}
         for option in (option for command in self.commands for option in command.options if option.value):
-            if found.setdefault(option.long, option) != option:
+            if found.setdefault(option.long, option).value != option.value:
                 raise ValueError(f"{option.long} differs between commands")
         return tuple(found.values())
 
@@ -94,8 +95,13 @@ KINDS: Final = {
     "FOLDER": Kind.FOLDER,
     "STEP": Kind.STEP,
     "KEY=VALUE": Kind.OVERRIDE,
+    "A": Kind.PATH,
+    "B": Kind.PATH,
+    "MODEL": Kind.PATH,
+    "GATE": Kind.ANYTHING,
     "COLUMN": Kind.ANYTHING,
     "N": Kind.ANYTHING,
+    "X": Kind.ANYTHING,
 }
 """What each placeholder of the help stands for; one with a bar in it lists the choices."""
 
@@ -105,22 +111,43 @@ def read_grammar() -> Grammar:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     context = group.make_context("mlctl", [], resilient_parsing=True)
-    commands = []
-    for name, command in group.commands.items():
-        parameters = command.get_params(typer.Context(command, parent=context, info_name=name))
-        options = tuple(_option(each) for each in parameters if isinstance(each, TyperOption))
-        first, later = _arguments([each for each in parameters if isinstance(each, TyperArgument)])
-        commands.append(Command(name, command.get_short_help_str(HELP_LENGTH), options, first, later))
+    commands = tuple(command_of(name, command, context) for name, command in group.commands.items())
     options = tuple(_option(each) for each in group.get_params(context) if isinstance(each, TyperOption))
-    return Grammar(options, tuple(commands))
+    return Grammar(options, commands)
+
+
+def command_of(name: str, command: click.Command, above: click.Context | None) -> Command:
+    """What one command takes, below what is `above` it. Raises KeyError as `read_grammar` does, and ValueError."""
+    context = typer.Context(command, parent=above, info_name=name)
+    if isinstance(command, TyperGroup):
+        return _group(name, command, context)
+    parameters = command.get_params(context)
+    options = tuple(_option(each) for each in parameters if isinstance(each, TyperOption))
+    first, later = _arguments([each for each in parameters if isinstance(each, TyperArgument)])
+    return Command(name, command.get_short_help_str(HELP_LENGTH), options, first, later)
+
+
+def _group(name: str, group: TyperGroup, context: click.Context) -> Command:
+    """A group as one command: its first argument is one of its commands, and it takes what any of those takes.
+
+    Raises ValueError when they take different arguments, which the scripts cannot tell apart.
+    """
+    inner = tuple(command_of(each, command, context) for each, command in group.commands.items())
+    values = {value for each in inner for value in (each.first, each.later) if value}
+    if len({value.kind for value in values}) > 1:
+        raise ValueError(f"the commands of {name} take different arguments")
+    options = tuple(dict.fromkeys(option for each in inner for option in each.options))
+    choice = Value(Kind.CHOICE, "command", tuple(each.name for each in inner))
+    later = next((each.first for each in inner if each.first), None)
+    return Command(name, group.get_short_help_str(HELP_LENGTH), options, choice, later)
 
 
 def _arguments(arguments: list[TyperArgument]) -> tuple[Value | None, Value | None]:
-    """The first, and what may follow it: nothing, a last one that takes many words, or the first again."""
+    """The first, and what may follow it: nothing, a second one, or a last one that takes many words."""
     if not arguments:
         return None, None
     last = arguments[-1]
-    return _value(arguments[0]), _value(last) if last.nargs == -1 else None
+    return _value(arguments[0]), _value(last) if last.nargs == -1 or len(arguments) > 1 else None
 
 
 def _option(option: TyperOption) -> Option:

@@ -1,0 +1,79 @@
+"""quantize: a float graph becomes one of small integers or halves, and is compared with it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mlctl.compression.scheme import Scheme, Wish, choose_scheme
+from mlctl.digests import Json
+from mlctl.engine.figures import Figure, Kind, Promise
+from mlctl.engine.stage import Stage, Step, Work
+from mlctl.recipe.quantize import AwareQuantization, QuantizeCommon
+from mlctl.runtime.machine import this_processor
+from mlctl.stages.artifacts import Data, OnnxModel
+from mlctl.stages.unbuilt import AwareTraining
+from mlctl.stages.wiring import Above
+
+
+class Quantize(Stage[OnnxModel]):
+    """A graph with float weights in, one with integers out."""
+
+    name = "quantize"
+    revision = 1
+
+    def __init__(self, settings: QuantizeCommon, model: Step[OnnxModel], data: Step[Data], seed: int) -> None:
+        self._settings = settings
+        self._model = model
+        self._data = data
+        self._seed = seed
+
+    @classmethod
+    def wired(cls, settings: QuantizeCommon, above: Above) -> "Quantize | AwareTraining":
+        """The stage as a recipe asks for it."""
+        if isinstance(settings, AwareQuantization):
+            return AwareTraining.wired(settings, above)
+        model = above.exported(settings.from_)
+        return cls(settings, model, above.data_of(model), above.seed)
+
+    def settings(self) -> Mapping[str, Json]:
+        """The recipe's settings, the types that they come to on this machine, and the seed that picks rows."""
+        scheme = {name: value for name, value in asdict(self._scheme()).items() if name != "why"}
+        return {**self._settings.deciding("from_"), "scheme": scheme, "seed": self._seed}
+
+    def inputs(self) -> Mapping[str, Step[Any]]:
+        """The graph, and the data that it learnt from."""
+        return {"model": self._model, "data": self._data}
+
+    def promises(self) -> tuple[Promise, ...]:
+        """What integers cost and gain."""
+        return (
+            Promise("drop", Kind.METRIC),
+            Promise("agreement", Kind.PARITY),
+            Promise("signal_to_noise", Kind.PARITY),
+            Promise("faster_than_parent", Kind.LATENCY),
+            Promise("quantized_nodes", Kind.SIZE),
+            Promise("kept_nodes", Kind.SIZE),
+            Promise("nodes", Kind.SIZE),
+            Promise("bytes", Kind.SIZE),
+        )
+
+    def conditions(self) -> tuple[str, ...]:
+        """The loss stays within what the recipe allows."""
+        return () if self._settings.max_drop is None else (f"drop <= {self._settings.max_drop!r}",)
+
+    def run(self, work: Work) -> tuple[Figure, ...]:
+        """Calibrate, write integers, give nodes back to float where the loss asks for it, and measure."""
+        from mlctl.stages.quantizing import Quantizing
+
+        model, data = work.artifact(self._model), work.artifact(self._data)
+        return Quantizing(self._settings, self._scheme(), self._seed, model, data, work).figures()
+
+    def open(self, folder: Path) -> OnnxModel:
+        """The graph."""
+        return OnnxModel(folder)
+
+    def _scheme(self) -> Scheme:
+        activations: Wish = getattr(self._settings, "activations", "auto")
+        weights: Wish = getattr(self._settings, "weights", "auto")
+        return choose_scheme(activations, weights, this_processor().instruction_sets)
