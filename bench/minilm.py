@@ -78,7 +78,9 @@ def quantized(graph: Path, into: Path) -> Path:
 def sentences() -> list[str]:
     text = " ".join(path.read_text(errors="ignore") for path in sorted(TEXTS.glob("*")) if path.is_file())
     parts = (part.strip() for part in re.split(r"(?<=[.;:])\s", re.sub(r"\s+", " ", text)))
-    return list(dict.fromkeys(part for part in parts if 20 < len(part) < 300))[:COUNT]
+    found = list(dict.fromkeys(part for part in parts if 20 < len(part) < 300))[:COUNT]
+    # Neighbours in length share a batch, as a server joins them: padding would only be computed for nothing.
+    return sorted(found, key=len)
 
 
 def encoded(texts: list[str]) -> Arrays:

@@ -96,6 +96,9 @@ class SentenceEncoder(nn.Module):
             "norm": "embeddings.LayerNorm",
         }
         parts = {
+            "query": "attention.self.query",
+            "key": "attention.self.key",
+            "value": "attention.self.value",
             "merge": "attention.output.dense",
             "attention_norm": "attention.output.LayerNorm",
             "widen": "intermediate.dense",
@@ -104,13 +107,7 @@ class SentenceEncoder(nn.Module):
         }
         for number in range(len(self.layers)):
             names |= {f"layers.{number}.{ours}": f"encoder.layer.{number}.{theirs}" for ours, theirs in parts.items()}
-        found = {key: stored[_theirs(key, names)] for key in self.state_dict() if ".attend." not in key}
-        for number in range(len(self.layers)):
-            for kind in ("weight", "bias"):
-                inner = f"encoder.layer.{number}.attention.self"
-                parted = [stored[f"{inner}.{part}.{kind}"] for part in ("query", "key", "value")]
-                found[f"layers.{number}.attend.{kind}"] = torch.cat(parted)
-        self.load_state_dict(found)
+        self.load_state_dict({key: stored[_theirs(key, names)] for key in self.state_dict()})
 
 
 def _theirs(key: str, names: dict[str, str]) -> str:
@@ -124,7 +121,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.attend = nn.Linear(width, 3 * width)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.merge = nn.Linear(width, width)
         self.attention_norm = nn.LayerNorm(width, eps=1e-12)
         self.widen = nn.Linear(width, 4 * width)
@@ -132,11 +129,13 @@ class EncoderLayer(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, features: Tensor, hidden: Tensor) -> Tensor:
-        batch, words, width = features.shape
-        parted = self.attend(features).view(batch, words, 3, self.heads, width // self.heads)
-        query, key, value = parted.permute(2, 0, 3, 1, 4).unbind()
+        query, key, value = (self._heads(part(features)) for part in (self.query, self.key, self.value))
         weights = torch.softmax(query @ key.transpose(2, 3) / query.shape[-1] ** 0.5 + hidden, dim=-1)
         found = (weights @ value).transpose(1, 2).flatten(2)
         features = self.attention_norm(features + self.merge(found))
         answer: Tensor = self.norm(features + self.narrow(functional.gelu(self.widen(features))))
         return answer
+
+    def _heads(self, features: Tensor) -> Tensor:
+        batch, words, width = features.shape
+        return features.view(batch, words, self.heads, width // self.heads).transpose(1, 2)

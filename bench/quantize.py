@@ -64,7 +64,7 @@ def quantized(graph: Path, rows: Arrays, into: Path) -> Path:
         graph,
         tensors_to_calibrate(weightless(graph), options),
         Rows(rows, np.arange(min(SAMPLES, len(rows[0])))),
-        rule=RangeRule("entropy"),
+        rule=RangeRule("mse"),
         resources=Resources(torch.get_num_threads(), 1 << 30, into, into),
         tell=silent,
     )

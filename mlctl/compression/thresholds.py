@@ -80,6 +80,8 @@ def _of_entropy(histogram: Histogram, rule: RangeRule) -> Range:
     values from what is left of it after clipping and rounding (Migacz, 8-bit Inference with TensorRT, GTC 2017).
 
     Zeros are exact at every scale, and would outweigh all the rest after a ReLU: their bin counts as its neighbour.
+    Where values stand in spikes, as after a constant background, the divergence asks for levels as fine as the spikes
+    whatever is clipped for it; so ranges whose squared error is above that of no clipping at all are left out.
     """
     is_one_sided, counts = _magnitudes(histogram)
     levels = LEVELS if is_one_sided and not rule.is_symmetric else LEVELS // 2
@@ -88,14 +90,18 @@ def _of_entropy(histogram: Histogram, rule: RangeRule) -> Range:
     if bins <= levels or not weights.any():
         return Range(histogram.low, histogram.high)
     weights[0] = min(weights[0], weights[1])
-    candidates = np.unique(np.linspace(levels, bins, CANDIDATES).astype(int))
-    divergences = [_divergence(weights, int(each), levels) for each in candidates]
-    # Of equal divergences the widest range: it clips least.
-    best = len(candidates) - 1 - int(np.argmin(divergences[::-1]))
-    if candidates[best] == bins:
-        return Range(histogram.low, histogram.high)
-    threshold = float(candidates[best]) * histogram.width
-    return Range(-threshold, threshold)
+    values, occurrences = _occupied(histogram)
+    whole = Range(histogram.low, histogram.high)
+    most = _squared_error(values, occurrences, whole, rule)
+    best, least = whole, _divergence(weights, bins, levels)
+    # From wide to narrow: of equal divergences the widest range clips least.
+    for kept in np.unique(np.linspace(levels, bins, CANDIDATES).astype(int))[-2::-1]:
+        threshold = float(kept) * histogram.width
+        found = Range(max(-threshold, histogram.low), min(threshold, histogram.high))
+        divergence = _divergence(weights, int(kept), levels)
+        if divergence < least and _squared_error(values, occurrences, found, rule) <= most:
+            best, least = found, divergence
+    return best
 
 
 def _divergence(counts: Floats, kept: int, levels: int) -> float:
@@ -121,27 +127,31 @@ def _divergence(counts: Floats, kept: int, levels: int) -> float:
 
 def _of_least_error(histogram: Histogram, rule: RangeRule) -> Range:
     """The range with the least mean squared error of clipping and rounding, one end after the other."""
+    values, weights = _occupied(histogram)
+    best = Range(min(histogram.low, 0.0), max(histogram.high, 0.0))
+    shares = [float(share) for share in np.linspace(1.0, 0.1, CANDIDATES)]
+
+    def least(ranges: list[Range]) -> Range:
+        return min(ranges, key=lambda each: _squared_error(values, weights, each, rule))
+
+    best = least([Range(best.low * share, best.high * share) for share in shares])
+    if not rule.is_symmetric:
+        best = least([Range(best.low, best.high * share) for share in shares])
+        best = least([Range(best.low * share, best.high) for share in shares])
+    return best
+
+
+def _occupied(histogram: Histogram) -> tuple[Floats, Floats]:
+    """The middles of the bins that are not empty, and how many values each holds, float64 [bins]."""
     centres = (np.arange(-BINS, BINS) + 0.5) * histogram.width
     occupied = histogram.counts > 0
-    values: Floats = centres[occupied].astype(np.float64)
-    weights: Floats = histogram.counts[occupied].astype(np.float64)
-    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
+    return centres[occupied].astype(np.float64), histogram.counts[occupied].astype(np.float64)
+
+
+def _squared_error(values: Floats, weights: Floats, limits: Range, rule: RangeRule) -> float:
+    low, high = min(limits.low, 0.0), max(limits.high, 0.0)
     if rule.is_symmetric:
         low, high = -max(-low, high), max(-low, high)
-    shares = np.linspace(1.0, 0.1, CANDIDATES)
-
-    def least(ranges: list[tuple[float, float]]) -> tuple[float, float]:
-        return min(ranges, key=lambda each: _squared_error(values, weights, each))
-
-    low, high = least([(low * share, high * share) for share in shares])
-    if not rule.is_symmetric:
-        low, high = least([(low, high * share) for share in shares])
-        low, high = least([(low * share, high) for share in shares])
-    return Range(float(low), float(high))
-
-
-def _squared_error(values: Floats, weights: Floats, limits: tuple[float, float]) -> float:
-    low, high = limits
     step = (high - low) / (LEVELS - 1)
     if step <= 0:
         return float((weights * values**2).sum())
