@@ -21,14 +21,15 @@ from mlctl.compression.thresholds import Range, RangeRule
 from mlctl.digests import Json, digest, file_digest
 from mlctl.errors import DataError, StepFailed
 from mlctl.events import Progress, Tell
-from mlctl.graphs.cutting import cut_to
+from mlctl.graphs.cutting import cut_to, reduce_to_extremes
 from mlctl.graphs.outline import outline, weightless
 from mlctl.runtime.answers import Arrays
+from mlctl.runtime.freed_memory import give_back
 from mlctl.runtime.session import OnnxSession
 from mlctl.units import size_text
 
 MOST_ROWS = 256
-CALL_BYTES = 16_000_000
+CALL_BYTES = 8_000_000
 """Activations of one call: more gain no time, and only need memory."""
 
 Kind: TypeAlias = tuple[str, tuple[int | None, ...]]
@@ -101,8 +102,10 @@ def calibrate(
         run = _Run(rows, rule, resources, tell, _key(graph, rows, slices, rule), len(slices))
         for number, names in enumerate(slices):
             if number >= run.start.slice:
-                session = _cut_session(graph, names, Path(folder))
-                run.count(session, number, sum(sizes[name] for name in names))
+                session = _cut_session(graph, names, Path(folder), are_counted=rule.needs_counts)
+                run.count(session, number, {name: sizes[name] for name in names})
+                del session
+                give_back()
     ranges = {name: rule.range_of(run.histogram(name)) for name in tensors}
     return Calibration(ranges, len(rows), len(slices), run.batch)
 
@@ -133,11 +136,11 @@ class _Run:
     def _running(self, name: str) -> RunningHistogram:
         return self.histograms.setdefault(name, RunningHistogram(name))
 
-    def count(self, session: OnnxSession, number: int, bytes_per_row: int) -> None:
+    def count(self, session: OnnxSession, number: int, sizes: Mapping[str, int]) -> None:
         """Count all rows of one slice, with as many calls side by side as there are threads and as fit."""
-        batch, at_once = _calls(bytes_per_row, self.resources)
+        batch, at_once = _calls(sum(sizes.values()), self.resources)
         self.batch = batch
-        running = [self._running(port.name) for port in session.outputs]
+        running = [self._running(name) for name in sizes]
         first = self.start.rows if number == self.start.slice else 0
         with ThreadPoolExecutor(at_once) as pool:
             calls: deque[tuple[int, Future[None]]] = deque()
@@ -158,8 +161,13 @@ class _Run:
 
     def _add(self, session: OnnxSession, running: Sequence[RunningHistogram], start: int, stop: int) -> None:
         found = session.all(self.rows.between(start, stop))
-        for histogram, values in zip(running, found, strict=True):
-            histogram.add(values, extremes_only=not self.rule.needs_counts)
+        if self.rule.needs_counts:
+            for histogram, values in zip(running, found, strict=True):
+                histogram.add(values)
+            return
+        for place, histogram in enumerate(running):
+            low, high, total = (float(each) for each in found[3 * place : 3 * place + 3])
+            histogram.add_extremes(low, high, total)
 
     def _finish(self, number: int, calls: deque[tuple[int, Future[None]]]) -> None:
         stop, call = calls.popleft()
@@ -179,14 +187,21 @@ class _Run:
         self.state.write(Progressed(number, rows, found))
 
 
-def _cut_session(graph: Path, names: Sequence[str], folder: Path) -> OnnxSession:
-    """A session for the part of the graph that `names` need; the weights are mapped from disk."""
+def _cut_session(graph: Path, names: Sequence[str], folder: Path, *, are_counted: bool = True) -> OnnxSession:
+    """A session for the part of the graph that `names` need; the weights are mapped from disk.
+
+    It gives the tensors themselves, or where they need not be counted only their extremes and sums, in their order.
+    """
     model = outline(graph, folder)
     cut_to(model, names)
+    if not are_counted:
+        reduce_to_extremes(model)
     path = folder / CUT_NAME
     path.write_bytes(model.SerializeToString(deterministic=True))
     # One thread a call: calls run side by side, and so does the counting in between.
-    return OnnxSession(path, threads=1, outputs=tuple(names), keeps_layout=True)
+    session = OnnxSession(path, threads=1, has_arena=False)
+    give_back()
+    return session
 
 
 def _require_fit(session: OnnxSession, rows: Rows) -> None:

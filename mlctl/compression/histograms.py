@@ -59,25 +59,36 @@ class RunningHistogram:
         self._counts = np.zeros(2 * BINS, np.int64)
         self._lock = threading.Lock()
 
-    def add(self, values: npt.NDArray[Any], *, extremes_only: bool = False) -> None:
+    def add_extremes(self, low: float, high: float, total: float) -> None:
+        """Take in the extremes and the sum of values that are not counted. Raises what `add` raises.
+
+        Only a sum that is no number says that a value was none: large ones may add up to infinity.
+        """
+        self._require_finite(low, high, 0.0 if np.isinf(total) else total)
+        with self._lock:
+            self._low, self._high = min(self._low, low), max(self._high, high)
+
+    def add(self, values: npt.NDArray[Any]) -> None:
         """Count `values`, an array of any shape. Raises StepFailed where one is not a finite number."""
         flat = np.ascontiguousarray(values, np.float32).reshape(-1)
         if not flat.size:
             return
         low, high = float(flat.min()), float(flat.max())
+        self._require_finite(low, high)
         largest = max(-low, high)
-        if not np.isfinite(largest) or not np.isfinite(low):
+        needed = int(np.frexp(largest)[1]) if largest else LEAST_EXPONENT  # of zero it would be that of one
+        exponent = max(LEAST_EXPONENT, needed, self._exponent)
+        counts = _binned(flat, exponent, is_signed=low < 0)
+        with self._lock:
+            self._low, self._high = min(self._low, low), max(self._high, high)
+            self._take(counts, exponent)
+
+    def _require_finite(self, *numbers: float) -> None:
+        if not np.isfinite(numbers).all():
             raise StepFailed(
                 f"the tensor {self.name} holds values that are not finite numbers",
                 next="look at the model: it overflows on rows of the train split",
             )
-        needed = int(np.frexp(largest)[1]) if largest else LEAST_EXPONENT  # of zero it would be that of one
-        exponent = max(LEAST_EXPONENT, needed, self._exponent)
-        counts = None if extremes_only else _binned(flat, exponent, is_signed=low < 0)
-        with self._lock:
-            self._low, self._high = min(self._low, low), max(self._high, high)
-            if counts is not None:
-                self._take(counts, exponent)
 
     def _take(self, counts: Counts, exponent: int) -> None:
         widest = max(exponent, self._exponent)

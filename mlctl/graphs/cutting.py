@@ -29,6 +29,31 @@ def cut_to(model: onnx.ModelProto, names: Sequence[str]) -> None:
     graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
 
 
+def reduce_to_extremes(model: onnx.ModelProto) -> None:
+    """Replace every output of `model`, in place, by its smallest value, its largest and its sum, in this order.
+
+    They stand right below the node that makes the tensor, so that ONNX Runtime frees it before it makes the next one.
+    What is no number is lost in ONNX Runtime's extremes; a sum keeps it.
+    """
+    graph = model.graph
+    names = [port.name for port in graph.output]
+    below = {name: [_reduction(kind, name) for kind in ("ReduceMin", "ReduceMax", "ReduceSum")] for name in names}
+    order = [node for port in graph.input for node in below.get(port.name, [])]
+    for node in graph.node:
+        order += [onnx.NodeProto.FromString(node.SerializeToString())]
+        order += [reduction for name in node.output for reduction in below.get(name, [])]
+    del graph.node[:]
+    graph.node.extend(order)
+    del graph.output[:]
+    results = (reduction.output[0] for name in names for reduction in below[name])
+    graph.output.extend(onnx.helper.make_tensor_value_info(each, onnx.TensorProto.FLOAT, []) for each in results)
+
+
+def _reduction(kind: str, tensor: str) -> onnx.NodeProto:
+    name = f"{tensor}/{kind}"
+    return onnx.helper.make_node(kind, [tensor], [name], name, keepdims=0)
+
+
 def reads(node: onnx.NodeProto) -> Iterator[str]:
     """Names that the node reads, those of the graphs inside it included."""
     yield from node.input

@@ -115,7 +115,7 @@ def test_what_was_handed_out_does_not_grow() -> None:
 @given(VALUES)
 def test_without_counts_the_extremes_are_the_same(values: Floats) -> None:
     running = RunningHistogram("t")
-    running.add(values, extremes_only=True)
+    running.add_extremes(float(values.min()), float(values.max()), float(values.astype(np.float64).sum()))
     found, whole = running.histogram(), counted(values)
     assert (found.low, found.high, found.total) == (whole.low, whole.high, 0)
 
@@ -125,14 +125,27 @@ def test_nothing_is_an_empty_histogram() -> None:
     assert (found.low, found.high, found.total) == (np.inf, -np.inf, 0)
 
 
-@pytest.mark.parametrize("is_extremes_only", [True, False])
+@pytest.mark.parametrize(
+    "extremes", [(np.nan, 1.0, 0.0), (-1.0, np.inf, np.inf), (-np.inf, 1.0, 0.0), (0.0, 1.0, np.nan)]
+)
+def test_extremes_and_sums_that_are_no_numbers_are_refused(extremes: tuple[float, float, float]) -> None:
+    with pytest.raises(StepFailed, match="/body/relu_output"):
+        RunningHistogram("/body/relu_output").add_extremes(*extremes)
+
+
+def test_a_sum_that_overflows_says_nothing_of_its_values() -> None:
+    running = RunningHistogram("t")
+    running.add_extremes(0.0, 3e38, np.inf)
+    assert (running.histogram().low, running.histogram().high) == (0.0, 3e38)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite_is_refused_by_the_tensors_name(bad: float, is_extremes_only: bool) -> None:
+def test_a_value_that_is_not_finite_is_refused_by_the_tensors_name(bad: float) -> None:
     values = np.linspace(-1, 1, 100, dtype=np.float32)
     values[57] = bad
     running = RunningHistogram("/body/relu_output")
     with pytest.raises(StepFailed, match="/body/relu_output") as caught:
-        running.add(values, extremes_only=is_extremes_only)
+        running.add(values)
     assert caught.value.exit_code == 4
     assert running.histogram().total == 0
 

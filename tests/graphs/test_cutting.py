@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from mlctl.graphs.cutting import cut_to
+from mlctl.graphs.cutting import cut_to, reduce_to_extremes
 from mlctl.runtime.session import OnnxSession
 
 
@@ -97,3 +97,22 @@ def test_only_what_is_needed_stays(name: str, nodes: list[str], stored: set[str]
     cut_to(part, [name])
     assert [node.name for node in part.graph.node] == nodes
     assert {each.name for each in part.graph.initializer} == stored
+
+
+def test_extremes_and_sums_take_the_place_of_the_tensors_and_keep_what_is_no_number() -> None:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Abs", ["x"], ["size"], "abs")],
+        "numbers",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n"])],
+        [onnx.helper.make_tensor_value_info("size", onnx.TensorProto.FLOAT, ["n"])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    cut_to(model, ["x", "size"])
+    reduce_to_extremes(model)
+    session = OnnxSession(model.SerializeToString(), threads=1)
+    values = np.array([-3, 1, 2, 5], np.float32)
+    assert [float(each) for each in session.all((values,))] == [-3, 5, 5, 1, 5, 11]
+    # Each tensor's own stand right below it, so that it can go before the next one is made.
+    assert [node.op_type for node in model.graph.node][3:] == ["Abs", "ReduceMin", "ReduceMax", "ReduceSum"]
+    values[2] = np.nan
+    assert np.isnan(session.all((values,))[2])
