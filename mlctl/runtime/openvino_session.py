@@ -1,12 +1,17 @@
 """One ONNX graph, loaded by OpenVINO."""
 
 import re
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+# Its import writes into the home folder and sends that it was imported, with no switch; without this package it cannot.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
 import openvino
 from openvino import frontend
 

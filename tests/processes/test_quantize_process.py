@@ -83,6 +83,16 @@ def test_stopped_in_its_calibration_it_goes_on_to_the_same_bytes(
     assert list((quantizing.store / "work").iterdir()) == []
 
 
+def test_nothing_is_left_in_the_temporary_folder_or_at_home(quantizing: Lab, tmp_path: Path) -> None:
+    """Not even by ONNX Runtime, which counts its sessions in both unless the command tells it not to."""
+    temporary, home = tmp_path / "temporary", tmp_path / "home"
+    temporary.mkdir()
+    home.mkdir()
+    done = finished(quantizing.start(LINE, TMPDIR=str(temporary), HOME=str(home)))
+    assert done.code == 0, done.err
+    assert (list(temporary.rglob("*")), list(home.rglob("*"))) == ([], [])
+
+
 def test_of_two_at_once_one_makes_and_the_other_takes(quantizing: Lab) -> None:
     first = quantizing.start(LINE, code=HALTING + COMMAND)
     wait_for(first, "halted")
