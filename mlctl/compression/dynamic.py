@@ -11,8 +11,9 @@ import onnx
 from mlctl.compression.dynamic_nodes import DynamicNodes
 from mlctl.compression.integer_weights import IntegerWeight, WeightForm
 from mlctl.compression.linear_layers import linear_layers
-from mlctl.compression.rewriting import CONTRIBUTED, Rewriting, constants, opset
+from mlctl.compression.rewriting import CONTRIBUTED, Rewriting, constants
 from mlctl.errors import StepFailed, Unsupported
+from mlctl.graphs.inspection import operator_set
 
 _OLDEST_OPSET = 11
 """The first with DynamicQuantizeLinear."""
@@ -35,9 +36,9 @@ class DynamicQuantizer:
 
         Raises StepFailed when no node is left that could become an integer, Unsupported for an opset below 11.
         """
-        if opset(model) < _OLDEST_OPSET:
+        if operator_set(model) < _OLDEST_OPSET:
             raise Unsupported(
-                f"dynamic quantization needs opset {_OLDEST_OPSET}; this graph has {opset(model)}",
+                f"dynamic quantization needs opset {_OLDEST_OPSET}; this graph has {operator_set(model)}",
                 next="export the model again with a newer opset",
             )
         self._model, self._form = model, form

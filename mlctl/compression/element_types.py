@@ -6,7 +6,8 @@ from typing import Final
 import onnx
 from onnx import TensorProto, defs
 
-from mlctl.compression.rewriting import CONTRIBUTED, opset
+from mlctl.compression.rewriting import CONTRIBUTED
+from mlctl.graphs.inspection import operator_set
 
 SAME_TYPE: Final = frozenset(
     {
@@ -33,7 +34,7 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
     """The `TensorProto.DataType` of each tensor of the main graph by name; tensors that nothing tells are left out."""
     known = {each.name: each.data_type for each in model.graph.initializer}
     known.update(_declared((*model.graph.input, *model.graph.output, *model.graph.value_info)))
-    version = opset(model)
+    version = operator_set(model)
     for node in model.graph.node:
         for name, found in zip(node.output, _outputs(node, version, known), strict=False):
             if name and found is not None:

@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxconverter_common import float16
 
 from mlctl.compression.element_types import SAME_TYPE, element_types, formal, schema
-from mlctl.compression.rewriting import CONTRIBUTED, Rewriting, constants, opset
+from mlctl.compression.rewriting import CONTRIBUTED, Rewriting, constants
 from mlctl.errors import StepFailed
+from mlctl.graphs.inspection import operator_set
 
 _LARGEST: Final = float(np.finfo(np.float16).max)
 
@@ -86,7 +87,7 @@ class HalfQuantizer:
             return self._types.get(node.output[0]) == TensorProto.FLOAT or bool(places)
         if node.domain == CONTRIBUTED:
             return node.op_type in SAME_TYPE and bool(places)
-        described = schema(node, opset(self._model))
+        described = schema(node, operator_set(self._model))
         if described is None or not places or any(name and name not in self._types for name in node.output):
             return False
         results = [place for place, name in enumerate(node.output) if self._is_float(name)]

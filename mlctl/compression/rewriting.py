@@ -1,6 +1,6 @@
 """A graph in which nodes are replaced by others, while every tensor that the rest reads keeps its name."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from mlctl.graphs.cutting import needed_nodes, reads
 from mlctl.graphs.inspection import graphs
 
 CONTRIBUTED = "com.microsoft"
@@ -48,9 +49,9 @@ class Rewriting:
         model.graph.CopyFrom(without(self._model.graph, {"node", "initializer", "value_info", "input"}))
         graph = model.graph
         nodes = [new for old in self._model.graph.node for new in self._replacements.get(old.name, (old,))]
-        alive = _alive(nodes, {port.name for port in graph.output})
+        alive = needed_nodes(nodes, [port.name for port in graph.output])
         graph.node.extend(alive)
-        read = set(_reads(alive)) | {port.name for port in graph.output}
+        read = {name for node in alive for name in reads(node)} | {port.name for port in graph.output}
         kept = [each for each in self._model.graph.initializer if each.name in read]
         graph.initializer.extend([*kept, *(each for each in self._stored.values() if each.name in read)])
         dropped = {each.name for each in self._model.graph.initializer} - read
@@ -69,11 +70,6 @@ def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
         if node.op_type == "Constant" and node.domain == "":
             found.update((node.output[0], each.t) for each in node.attribute if each.name == "value")
     return found
-
-
-def opset(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that the model uses, 0 where it names none."""
-    return next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
 
 
 def without(message: Any, fields: set[str]) -> Any:
@@ -95,25 +91,6 @@ def _import_contributed(model: onnx.ModelProto) -> None:
     is_used = any(node.domain == CONTRIBUTED for node in model.graph.node)
     if is_used and all(each.domain != CONTRIBUTED for each in model.opset_import):
         model.opset_import.add(domain=CONTRIBUTED, version=1)
-
-
-def _alive(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
-    """The nodes that `wanted` needs; in an ONNX graph what is read is made before."""
-    needed, alive = set(wanted), []
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            alive.append(node)
-            needed.update(_reads((node,)))
-    return alive[::-1]
-
-
-def _reads(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
-    for node in nodes:
-        yield from node.input
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from (port.name for port in inner.output)
-                yield from _reads(inner.node)
 
 
 def _names(graph: onnx.GraphProto) -> set[str]:

@@ -1,5 +1,6 @@
 """What a file needs not say: traces, paths and notes of the tool that made a graph."""
 
+import re
 from typing import Any
 
 import onnx
@@ -8,6 +9,17 @@ from mlctl.graphs.inspection import graphs
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 """The one note that is kept: it names the module that a node came from."""
+
+_QUOTED = re.compile(r"'([^']*)'")
+
+
+def module_scopes(node: onnx.NodeProto) -> list[str]:
+    """The modules around the call that the node was made for, outermost first, and the call's name, last.
+
+    The note is a list such as `['', 'body', 'body.0', 'conv2d']`; one that is not gives what it quotes, or nothing.
+    """
+    texts = [entry.value for entry in node.metadata_props if entry.key == SCOPES]
+    return _QUOTED.findall(texts[0]) if texts else []
 
 
 def clean(model: onnx.ModelProto) -> None:

@@ -13,20 +13,25 @@ def cut_to(model: onnx.ModelProto, names: Sequence[str]) -> None:
     The inputs stay all, in their order. Their types are left to whoever loads the graph; each must be float32.
     """
     graph = model.graph
-    wanted = set(names)
-    kept = []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(reads(node))
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in needed_nodes(graph.node, names)]
     del graph.node[:]
     graph.node.extend(nodes)
+    read = {name for node in nodes for name in reads(node)}
     for index in reversed(range(len(graph.initializer))):
-        if graph.initializer[index].name not in wanted:
+        if graph.initializer[index].name not in read:
             del graph.initializer[index]
     del graph.output[:]
     graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+
+
+def needed_nodes(nodes: Sequence[onnx.NodeProto], names: Sequence[str]) -> list[onnx.NodeProto]:
+    """Those of `nodes` that the tensors `names` need, in their order; what is read is made before."""
+    wanted, needed = set(names), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            needed.append(node)
+            wanted.update(reads(node))
+    return needed[::-1]
 
 
 def reduce_to_extremes(model: onnx.ModelProto) -> None:

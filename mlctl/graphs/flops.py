@@ -3,7 +3,6 @@
 An operator whose multiply-adds are not known is named as uncounted, never taken for nothing.
 """
 
-import ast
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Final
 
 import onnx
 
-from mlctl.graphs.cleaning import SCOPES
+from mlctl.graphs.cleaning import module_scopes
 from mlctl.graphs.inspection import operator_name
 from mlctl.graphs.integer_kernels import nodes_on_integers
 from mlctl.graphs.multiply_adds import multiply_adds
@@ -105,10 +104,6 @@ def _flops(node: onnx.NodeProto, shaped: ShapedGraph) -> int | None:
 
 
 def _scope(node: onnx.NodeProto) -> str:
-    """The innermost module of the exporter's note, a list such as `['', 'body', 'body.0', 'conv2d']`."""
-    text = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
-    try:
-        scopes = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""
+    """The innermost module of the exporter's note."""
+    scopes = module_scopes(node)
+    return scopes[-2] if len(scopes) > 1 else ""

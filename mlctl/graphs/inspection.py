@@ -68,13 +68,18 @@ def inspection_of(path: Path, model: onnx.ModelProto) -> Inspection:
     counts = Counter(operator_name(node) for graph in graphs(model.graph) for node in graph.node)
     weights = [tensor for graph in graphs(model.graph) for tensor in graph.initializer]
     return Inspection(
-        opset=next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0),
+        opset=operator_set(model),
         inputs=tuple(_port(each) for each in model.graph.input),
         outputs=tuple(_port(each) for each in model.graph.output),
         operators=tuple(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))),
         parameters=sum(_elements(tensor) for tensor in weights if tensor.data_type in _FLOATS),
         bytes=sum(file.stat().st_size for file in graph_files(path, model)),
     )
+
+
+def operator_set(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that the model uses, 0 where it names none."""
+    return next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
 
 
 def read_graph(path: Path) -> onnx.ModelProto:

@@ -14,7 +14,7 @@ import onnx
 from mlctl.errors import DataError, StepFailed
 from mlctl.events import Tell, Warned, silent
 from mlctl.graphs.cleaning import SCOPES, clean
-from mlctl.graphs.inspection import graphs
+from mlctl.graphs.inspection import graphs, operator_set
 from mlctl.graphs.parity import Decision, parity
 from mlctl.graphs.quiet import no_chatter
 from mlctl.graphs.saving import save_graph
@@ -256,12 +256,8 @@ def _check_face(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
         ports = [[(each.name, each.type) for each in getattr(model.graph, part)] for model in (before, after)]
         if ports[0] != ports[1]:
             raise _Undone(f"it changed the graph's {part}s")
-    if _operator_set(before) != _operator_set(after):
-        raise _Undone(f"it changed the operator set from {_operator_set(before)} to {_operator_set(after)}")
-
-
-def _operator_set(model: onnx.ModelProto) -> int:
-    return next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    if operator_set(before) != operator_set(after):
+        raise _Undone(f"it changed the operator set from {operator_set(before)} to {operator_set(after)}")
 
 
 def _outcome(each: GraphPass, before: _Stand, after: _Stand, *, reason: str = "") -> PassOutcome:

@@ -1,6 +1,5 @@
 """Every tensor of an ONNX graph, as it is written and not as ONNX Runtime would rewrite it."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import onnx
 
 from mlctl.errors import DataError
-from mlctl.graphs.cleaning import SCOPES
+from mlctl.graphs.cleaning import module_scopes
 from mlctl.graphs.saving import load_graph, tensor_bytes
 from mlctl.runtime.answers import Arrays
 from mlctl.runtime.session import OnnxSession
@@ -19,8 +18,6 @@ Framework: TypeAlias = Literal["onnx", "torch"]
 
 _LARGEST_GRAPH = 2_000_000_000
 """Bytes of tensors that still fit one protobuf in memory, which is how the graph reaches ONNX Runtime."""
-
-_NAME = re.compile(r"'([^']*)'")
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ class TracedGraph:
 def _traced(graph: onnx.GraphProto) -> Iterator[TracedTensor]:
     stored = {each.name for each in graph.initializer}
     for node in graph.node:
-        scopes = _scopes(node)
+        scopes = module_scopes(node)
         for name in filter(None, node.output):
             yield TracedTensor(
                 name=name,
@@ -111,9 +108,3 @@ def _traced(graph: onnx.GraphProto) -> Iterator[TracedTensor]:
                 inputs=tuple(filter(None, node.input)),
                 weights=tuple(each for each in node.input if each in stored),
             )
-
-
-def _scopes(node: onnx.NodeProto) -> list[str]:
-    """The modules around the call that the node was made for, outermost first, and the call's name, last."""
-    texts = [entry.value for entry in node.metadata_props if entry.key == SCOPES]
-    return _NAME.findall(texts[0]) if texts else []

@@ -207,6 +207,13 @@ def test_open_dimensions_get_sizes_and_say_so() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("note", ["-" * 200_000 + "1", "[" * 200_000, "", "['', 'unfinished"])
+def test_a_note_that_names_no_modules_is_passed_over(note: str) -> None:
+    model = graph_of("Conv", [["b", 1, 3, 3]], weights=[(1, 1, 3, 3)])
+    model.graph.node[0].metadata_props.add(key="pkg.torch.onnx.name_scopes", value=note)
+    assert [(node.scope, node.flops) for node in work_of(shaped(model)).nodes] == [("", 2 * 9)]
+
+
 def test_every_operator_of_onnx_is_counted_free_or_known_to_be_neither() -> None:
     """A new operator must be looked at before it can be taken for nothing."""
     names = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
