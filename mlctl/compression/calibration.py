@@ -25,6 +25,7 @@ from mlctl.graphs.cutting import cut_to, reduce_to_extremes
 from mlctl.graphs.outline import outline, weightless
 from mlctl.runtime.answers import Arrays
 from mlctl.runtime.freed_memory import give_back
+from mlctl.runtime.running import takes
 from mlctl.runtime.session import OnnxSession
 from mlctl.units import size_text
 
@@ -97,12 +98,13 @@ def calibrate(
     not finite and where a single tensor needs more than `max_memory`.
     """
     with TemporaryDirectory(prefix="calibration-", dir=resources.scratch) as folder:
-        sizes = _bytes_per_row(graph, tensors, rows, Path(folder))
+        outlined = _Outlined(outline(graph, Path(folder)), Path(folder))
+        sizes = _bytes_per_row(weightless(graph), outlined, tensors, rows)
         slices = _slices(sizes, resources.max_memory)
         run = _Run(rows, rule, resources, tell, _key(graph, rows, slices, rule), len(slices))
         for number, names in enumerate(slices):
             if number >= run.start.slice:
-                session = _cut_session(graph, names, Path(folder), are_counted=rule.needs_counts)
+                session = outlined.session(names, are_counted=rule.needs_counts)
                 run.count(session, number, {name: sizes[name] for name in names})
                 del session
                 give_back()
@@ -187,25 +189,33 @@ class _Run:
         self.state.write(Progressed(number, rows, found))
 
 
-def _cut_session(graph: Path, names: Sequence[str], folder: Path, *, are_counted: bool = True) -> OnnxSession:
-    """A session for the part of the graph that `names` need; the weights are mapped from disk.
+@dataclass(frozen=True)
+class _Outlined:
+    """The graph, with its weights in a file of `folder`, from which every session maps them."""
 
-    It gives the tensors themselves, or where they need not be counted only their extremes and sums, in their order.
-    """
-    model = outline(graph, folder)
-    cut_to(model, names)
-    if not are_counted:
-        reduce_to_extremes(model)
-    path = folder / CUT_NAME
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    # One thread a call: calls run side by side, and so does the counting in between.
-    session = OnnxSession(path, threads=1, has_arena=False)
-    give_back()
-    return session
+    model: onnx.ModelProto
+    folder: Path
+
+    def session(self, names: Sequence[str], *, are_counted: bool = True) -> OnnxSession:
+        """A session for the part of the graph that `names` need.
+
+        It gives the tensors themselves, or where they need not be counted only their extremes and sums, in their order.
+        """
+        part = onnx.ModelProto()
+        part.CopyFrom(self.model)
+        cut_to(part, names)
+        if not are_counted:
+            reduce_to_extremes(part)
+        path = self.folder / CUT_NAME
+        path.write_bytes(part.SerializeToString(deterministic=True))
+        # One thread a call: calls run side by side, and so does the counting in between.
+        session = OnnxSession(path, threads=1, has_arena=False)
+        give_back()
+        return session
 
 
 def _require_fit(session: OnnxSession, rows: Rows) -> None:
-    """Raise DataError unless every input of the graph takes the rows' type and shape."""
+    """Raise DataError unless every input of the graph takes the rows' type, as a session does, and shape."""
     given: list[Kind] = [(str(each.dtype), each.shape[1:]) for each in rows.inputs]
     wanted: list[Kind] = [(port.dtype, port.shape[1:]) for port in session.inputs]
     fits = len(given) == len(wanted) and all(map(_takes, wanted, given))
@@ -218,20 +228,18 @@ def _require_fit(session: OnnxSession, rows: Rows) -> None:
 
 def _takes(wanted: Kind, given: Kind) -> bool:
     (dtype, sizes), (other, shape) = wanted, given
-    return (dtype, len(sizes)) == (other, len(shape)) and all(
-        size in (None, own) for own, size in zip(shape, sizes, strict=True)
-    )
+    has_shape = len(sizes) == len(shape) and all(size in (None, own) for size, own in zip(sizes, shape, strict=True))
+    return takes(dtype, other) and has_shape
 
 
 def _listed(ports: Sequence[Kind]) -> str:
     return ", ".join(f"{dtype} {[size or '?' for size in shape]}" for dtype, shape in ports) or "none"
 
 
-def _bytes_per_row(graph: Path, tensors: Sequence[str], rows: Rows, folder: Path) -> dict[str, int]:
-    """Bytes of every tensor for one row: from the shapes that follow, else from a run for that tensor alone."""
+def _bytes_per_row(model: onnx.ModelProto, outlined: _Outlined, tensors: Sequence[str], rows: Rows) -> dict[str, int]:
+    """Bytes of every tensor for one row: from the shapes that follow in `model`, else from a run for that tensor."""
     one = rows.between(0, 1)
-    _require_fit(_cut_session(graph, tensors[:1], folder), rows)
-    model = weightless(graph)
+    _require_fit(outlined.session(tensors[:1]), rows)
     for port, values in zip(model.graph.input, one, strict=True):
         for size, own in zip(port.type.tensor_type.shape.dim, values.shape, strict=True):
             size.dim_value = own
@@ -239,7 +247,7 @@ def _bytes_per_row(graph: Path, tensors: Sequence[str], rows: Rows, folder: Path
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     known = {value.name: _elements(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
     return {
-        name: 4 * count if (count := known.get(name)) is not None else _cut_session(graph, [name], folder)(one).nbytes
+        name: 4 * count if (count := known.get(name)) is not None else outlined.session([name])(one).nbytes
         for name in tensors
     }
 
