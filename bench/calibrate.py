@@ -114,12 +114,12 @@ def peak() -> int:
 def export_resnet(into: Path) -> Path:
     """ResNet-18 with random weights, and statistics of its batch norms from noise."""
     import torch
-    from networks import ResNet
+    from networks import residual_network
 
     from mlctl.graphs.export import export
 
     torch.manual_seed(0)
-    network = ResNet(18)
+    network = residual_network(18)
     with torch.no_grad():
         for _ in range(5):
             network(torch.randn(8, 3, SIDE, SIDE))

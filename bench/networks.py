@@ -1,62 +1,32 @@
 """Networks to measure on: residual networks with random weights, and a sentence encoder with its real ones."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-class Block(nn.Module):
-    """Two 3×3 convolutions, or the bottleneck 1×1, 3×3, 1×1, beside a shortcut (He et al. 2016)."""
-
-    def __init__(self, channels: int, width: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        out = width * expansion
-        plan = [(channels, width, 3, stride), (width, out, 3, 1)]
-        if expansion > 1:
-            plan = [(channels, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)]
-        self.convolutions = nn.ModuleList(_convolution(*each) for each in plan)
-        self.shortcut = _convolution(channels, out, 1, stride) if stride > 1 or channels != out else nn.Identity()
-
-    def forward(self, features: Tensor) -> Tensor:
-        found = features
-        for convolution in self.convolutions[:-1]:
-            found = functional.relu(convolution(found))
-        return functional.relu(self.convolutions[-1](found) + self.shortcut(features))
+from mlctl.models.table import build
+from mlctl.recipe.networks import ResNetSettings
 
 
-def _convolution(channels: int, out: int, kernel: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(out))
+def residual_network(
+    depth: int, *, classes: int = 1000, channels: int = 3, width: int = 64, is_small: bool = False
+) -> nn.Module:
+    """mlctl's ResNet for images [B, C, 224, 224], or with a 3×3 stem for [B, C, 32, 32] and near it.
 
-
-class ResNet(nn.Module):
-    """ResNet-18 or ResNet-50 for images [B, 3, 224, 224], or with a 3×3 stem for small ones."""
-
-    def __init__(
-        self, depth: int, *, classes: int = 1000, channels: int = 3, width: int = 64, is_small: bool = False
-    ) -> None:
-        super().__init__()
-        blocks, expansion = {18: ((2, 2, 2, 2), 1), 50: ((3, 4, 6, 3), 4)}[depth]
-        stem = _convolution(channels, width, 3, 1) if is_small else _convolution(channels, width, 7, 2)
-        self.stem = nn.Sequential(stem, nn.ReLU(), nn.Identity() if is_small else nn.MaxPool2d(3, 2, padding=1))
-        self.blocks = nn.Sequential(*_stages(blocks, expansion, width))
-        self.head = nn.Linear(8 * width * expansion, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.blocks(self.stem(images)).mean(dim=(2, 3)))
-        return logits
-
-
-def _stages(blocks: Sequence[int], expansion: int, width: int) -> list[Block]:
-    made, channels = [], width
-    for number, count in enumerate(blocks):
-        for position in range(count):
-            stride = 2 if number and not position else 1
-            made.append(Block(channels, width << number, stride, expansion))
-            channels = (width << number) * expansion
-    return made
+    The last normalization of every block starts at one and not at zero: a network that was never trained shall compute
+    and round as a trained one does.
+    """
+    settings = ResNetSettings.model_validate(
+        {"depth": depth, "stem": "cifar" if is_small else "imagenet", "width": width}
+    )
+    side = 32 if is_small else 224
+    network = build(settings, ((channels, side, side),), classes)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.ones_(part.weight)
+    return network
 
 
 class SentenceEncoder(nn.Module):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from networks import ResNet
+from networks import residual_network
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from ratios import Ratio
 from torch import nn
@@ -73,7 +73,7 @@ def quantized(graph: Path, rows: Arrays, into: Path) -> Path:
 
 def latency(depth: int, rounds: int, folder: Path) -> None:
     torch.manual_seed(0)
-    network = ResNet(depth)
+    network = residual_network(depth)
     with torch.no_grad():
         for _ in range(4):
             network(torch.randn(8, 3, 224, 224))
@@ -174,7 +174,7 @@ def fashion(epochs: int, folder: Path) -> None:
 
 def trained(data: Images, epochs: int) -> nn.Module:
     torch.manual_seed(0)
-    network = ResNet(18, classes=10, channels=1, width=16, is_small=True)
+    network = residual_network(18, classes=10, channels=1, width=16, is_small=True)
     images, classes = torch.from_numpy(data.images), torch.from_numpy(data.classes)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     steps = epochs * (len(classes) // 128)

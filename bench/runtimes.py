@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from minilm import encoded, export_encoder, sentences
-from networks import ResNet
+from networks import residual_network
 from quantize import exported, stock
 from ratios import Ratio
 
@@ -28,7 +28,7 @@ def main() -> None:
     print(" ".join(this_processor().instruction_sets))
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
-        network = ResNet(18)
+        network = residual_network(18)
         with torch.no_grad():
             for _ in range(4):
                 network(torch.randn(8, 3, 224, 224))

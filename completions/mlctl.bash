@@ -4,11 +4,13 @@
 # Sets what a command takes: its options, its first argument and those after it.
 _mlctl_arguments_of() {
   case $1 in
-    '') options='--version --help' first='choice run prepare train export quantize eval prune distill serve plan show init schema verify gc doctor inspect bench debug' ;;
+    '') options='--version --help' first='choice run prepare train export quantize eval prune distill serve plan show init schema verify gc doctor inspect bench generate debug' ;;
     run)
       options='--set --store --until --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
-    prepare | train | eval | prune | distill | serve)
+    prepare | eval | prune | distill | serve)
       options='--set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
+    train)
+      options='--find-lr --output --nproc-per-node --nnodes --rdzv-endpoint --set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
     export | quantize)
       options='--from --data --output --set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
     plan)
@@ -20,7 +22,7 @@ _mlctl_arguments_of() {
     schema)
       options='--help' first='' later='' ;;
     verify)
-      options='--store --json --debug --help' first='recipe' later='' ;;
+      options='--resume --seed --set --store --device --threads --allow-code --json --quiet --debug --help' first='recipe' later='' ;;
     gc)
       options='--store --delete --debug --help' first='recipe' later='recipe' ;;
     doctor)
@@ -29,6 +31,8 @@ _mlctl_arguments_of() {
       options='--nodes --open-size --json --debug --help' first='path' later='' ;;
     bench)
       options='--data --store --batch --threads --rounds --runtime --device --open-size --gate --json --junit --quiet --debug --help' first='path' later='path' ;;
+    generate)
+      options='--prompt --step --tokens --temperature --top-k --top-p --seed --set --store --device --threads --allow-code --json --quiet --debug --help' first='recipe' later='override' ;;
     debug)
       options='--data --store --rows --tolerance --all --allow-code --json --debug --help' first='choice parity' later='path' ;;
   esac
@@ -44,15 +48,25 @@ _mlctl_value_of() {
     --device) echo 'choice auto cpu cuda tensorrt' ;;
     --threads) echo 'anything' ;;
     --junit) echo 'path' ;;
+    --output | -o) echo 'path' ;;
+    --nproc-per-node) echo 'anything' ;;
+    --nnodes) echo 'anything' ;;
+    --rdzv-endpoint) echo 'anything' ;;
     --from) echo 'path' ;;
     --data) echo 'recipe' ;;
-    --output | -o) echo 'path' ;;
     --target) echo 'anything' ;;
+    --seed) echo 'anything' ;;
     --open-size) echo 'anything' ;;
     --batch) echo 'anything' ;;
     --rounds) echo 'anything' ;;
     --runtime) echo 'choice auto onnxruntime openvino' ;;
     --gate) echo 'anything' ;;
+    --prompt) echo 'anything' ;;
+    --step) echo 'step' ;;
+    --tokens) echo 'anything' ;;
+    --temperature) echo 'anything' ;;
+    --top-k) echo 'anything' ;;
+    --top-p) echo 'anything' ;;
     --rows) echo 'anything' ;;
     --tolerance) echo 'anything' ;;
   esac

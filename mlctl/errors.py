@@ -13,6 +13,7 @@ MlctlError (an Exception)
 ├── MachineError           5   this machine lacks what the step needs
 │   ├── MissingExtra       5   an optional package is not installed
 │   ├── NoSuchDevice       5   the device that was asked for is not here
+│   ├── PeerLost           5   another process of a training has gone
 │   └── DiskFull           5   the store's disk is full
 Interrupted (a KeyboardInterrupt)  130/143   Ctrl-C, or SIGTERM
 """
@@ -138,6 +139,12 @@ class MissingExtra(MachineError):
 
 class NoSuchDevice(MachineError):
     """The device that was asked for is not here."""
+
+
+class PeerLost(MachineError):
+    """Another process of a training in several has gone, or cannot be reached."""
+
+    default_next = "run the same command again; it goes on from the last checkpoint"
 
 
 class DiskFull(MachineError):

@@ -31,7 +31,7 @@ atexit.register(report)
 SECONDS_BEFORE_GIVING_UP = 120
 HEAVY = {
     "torch", "onnx", "onnxruntime", "onnxscript", "onnxconverter_common", "numpy", "pyarrow", "sklearn", "PIL",
-    "safetensors", "huggingface_hub", "openvino",
+    "safetensors", "huggingface_hub", "openvino", "tokenizers", "httpx2",
 }  # fmt: skip
 """Libraries that take longer to load than a person waits."""
 
@@ -149,7 +149,8 @@ class Lab:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if name not in ("CI", "TERM", "MLCTL_STORE", "FORCE_COLOR") and not name.startswith("GITHUB_")
+            if name not in ("CI", "TERM", "MLCTL_STORE", "FORCE_COLOR", "RANK", "LOCAL_RANK", "WORLD_SIZE")
+            and not name.startswith(("GITHUB_", "HF_", "MLFLOW_", "SLURM_"))
         }
         roots = [str(Path(mlctl.__file__).parents[1]), *filter(None, [kept.get("PYTHONPATH")])]
         ours = {"NO_COLOR": "1", "COLUMNS": "200", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(roots)}
@@ -233,4 +234,22 @@ def finished_labs(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def finished_lab(finished_labs: Lab, tmp_path: Path) -> Lab:
     """A lab of one's own in which `tiny.yaml` and `whole.yaml` are done."""
     shutil.copytree(finished_labs.folder, tmp_path / "lab", symlinks=True)
+    return Lab(tmp_path / "lab")
+
+
+@pytest.fixture(scope="session")
+def language_labs(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A lab in which `language.yaml`, a language model down to integers, has been run; never to be changed."""
+    from language_labs import new_language_lab
+
+    lab = new_language_lab(tmp_path_factory.mktemp("language"))
+    result = lab("run language.yaml --threads 1")
+    assert result.code == 0, result.err
+    return lab
+
+
+@pytest.fixture
+def language_lab(language_labs: Lab, tmp_path: Path) -> Lab:
+    """A lab of one's own in which `language.yaml` is done."""
+    shutil.copytree(language_labs.folder, tmp_path / "lab", symlinks=True)
     return Lab(tmp_path / "lab")

@@ -88,6 +88,8 @@ def module_name(file: Path) -> str:
 def room_of(module: str) -> str:
     """`engine` for `mlctl.engine.store`; the files beside the rooms are the ground."""
     parts = module.split(".")
+    if parts[-1] == "__main__":
+        return "cli"
     return parts[1] if len(parts) > 1 and (ROOT / parts[1]).is_dir() else GROUND
 
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from conftest import TINY, Lab
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from small_sets import SMALL_SOURCES, write_small_sets
 
 import mlctl
 from mlctl.recipe.loading import load_recipe
@@ -58,8 +60,9 @@ def figure(verdict: Any, step: str, name: str, model: str | None = None) -> floa
 def test_a_shipped_recipe_plans_and_its_resolved_form_means_the_same(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "recipes"
     shutil.copytree(RECIPES, folder, ignore=shutil.ignore_patterns(".mlctl"))
+    write_small_sets(folder)
     lab, recipe = Lab(folder), load_recipe(folder / name)
-    plan = lab(f"plan {name}")
+    plan = lab(f"plan {name} {' '.join(map(shlex.quote, SMALL_SOURCES.get(name.removesuffix('.yaml'), ())))}")
     assert plan.code == 0, plan.err
     planned = [each.split()[:2] for each in plan.out.splitlines() if each.split()[1:2] == ["run"]]
     assert planned == [[step.name, "run"] for step in recipe.steps]

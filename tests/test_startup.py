@@ -8,7 +8,7 @@ from conftest import HEAVY, Lab, Watched
 
 COMMANDS = (
     "run", "prepare", "train", "export", "quantize", "eval", "prune", "distill", "serve", "plan", "show", "init",
-    "inspect", "bench", "schema", "verify", "gc", "doctor", "debug", "debug parity",
+    "inspect", "bench", "schema", "verify", "gc", "doctor", "generate", "debug", "debug parity",
 )  # fmt: skip
 
 

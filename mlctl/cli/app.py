@@ -1,11 +1,11 @@
 """The commands, in the order in which `mlctl --help` shows them."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from mlctl import __version__
-from mlctl.cli.commands import bench, debug, doctor, gc, init, inspect, plan, run, schema, show, verify
+from mlctl.cli.commands import bench, debug, doctor, gc, generate, init, inspect, plan, run, schema, show, train, verify
 from mlctl.cli.commands.model_stage import model_stage_command
 from mlctl.cli.commands.stage import BUILT, NOT_BUILT, TAKES_FILES, stage_command
 
@@ -20,6 +20,10 @@ app = typer.Typer(
 )
 
 
+OWN: Final = {"train": train.train, **{stage: model_stage_command(stage) for stage in TAKES_FILES}}
+"""Stages whose command has options of its own."""
+
+
 @app.callback()
 def mlctl(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """One recipe, one command line, for the whole life of a model."""
@@ -30,8 +34,7 @@ def mlctl(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 app.command("run")(run.run)
 for stage, purpose in {**BUILT, **NOT_BUILT}.items():
-    command = model_stage_command(stage) if stage in TAKES_FILES else stage_command(stage)
-    app.command(stage, help=purpose)(command)
+    app.command(stage, help=purpose)(OWN.get(stage) or stage_command(stage))
 app.command("plan")(plan.plan)
 app.command("show")(show.show)
 app.command("init")(init.init)
@@ -41,4 +44,5 @@ app.command("gc")(gc.gc)
 app.command("doctor")(doctor.doctor)
 app.command("inspect")(inspect.inspect)
 app.command("bench")(bench.bench)
+app.command("generate")(generate.generate)
 app.add_typer(debug.debug_app, name="debug")

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mlctl import __version__
 from mlctl.engine.verdict import Failure, Verdict
@@ -24,3 +24,11 @@ def show_failure(error: Refusal, arguments: Sequence[str]) -> int:
 def failure_text(error: Refusal) -> str:
     """Where, what, and what to do next."""
     return str(error) if isinstance(error, RecipeError) else f"mlctl: {error}"
+
+
+def failure_texts(verdict: Verdict) -> Iterator[str]:
+    """Each failure of a verdict: where, step, what, and what to do next."""
+    for failure in verdict.failures:
+        place = f"{failure.where}: " if failure.where else ""
+        step = f"{failure.step}: " if failure.step and not failure.what.startswith(failure.step) else ""
+        yield f"mlctl: {place}{step}{failure.what}\n  next: {failure.next}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlctl.cli.session import Session
 from mlctl.engine.failures import system_refusals
-from mlctl.engine.verdict import Verdict
+from mlctl.engine.verdict import FollowersVerdict, Verdict
 from mlctl.errors import UsageError
 from mlctl.recipe.foreign import Foreign
 from mlctl.recipe.wiring import is_model_file
@@ -83,8 +83,8 @@ class HandOut:
         return cls(names[0] if names else stage, into)
 
     def carry_out(self, verdict: Verdict) -> None:
-        """Copy the model; nothing where a step or a gate failed."""
-        if verdict.exit_code:
+        """Copy the model; nothing where a step or a gate failed, or where another process does it."""
+        if verdict.exit_code or isinstance(verdict, FollowersVerdict):
             return
         from mlctl.stages.handing_out import hand_out
 

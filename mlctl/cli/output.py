@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from mlctl.cli.failure import failure_texts
 from mlctl.engine.plan import Life
-from mlctl.engine.verdict import Verdict
+from mlctl.engine.verdict import FollowersVerdict, Verdict
 from mlctl.events import Tell, silent
 
 
@@ -23,24 +24,33 @@ class Output:
     junit: Path | None = None
 
     @contextmanager
-    def telling(self, life: Life) -> Iterator[Tell]:
-        """A `Tell` that draws on stderr: live on a terminal, plain lines elsewhere."""
-        if self.is_quiet:
+    def telling(self, life: Life, *, is_follower: bool = False) -> Iterator[Tell]:
+        """A `Tell` that draws on stderr: live on a terminal, plain lines elsewhere; who follows is silent."""
+        if self.is_quiet or is_follower:
             yield silent
             return
-        width = max((len(step.name) for step in life.steps), default=0)
         if is_terminal(sys.stderr):
             from mlctl.cli.live import live_progress
 
-            with live_progress(width) as tell:
+            with live_progress(_width(life)) as tell:
                 yield tell
         else:
-            from mlctl.cli.lines import PlainLines
+            yield self.lines(life)
 
-            yield PlainLines(width, sys.stderr).tell
+    def lines(self, life: Life) -> Tell:
+        """A `Tell` that writes plain lines on stderr."""
+        from mlctl.cli.lines import PlainLines
+
+        return silent if self.is_quiet else PlainLines(_width(life), sys.stderr).tell
 
     def finish(self, verdict: Verdict) -> int:
-        """Write the verdict in every form that was asked for, and return its exit code."""
+        """Write the verdict in every form that was asked for, and return its exit code.
+
+        Of one that another process shows, only failures that it does not know of are written.
+        """
+        if isinstance(verdict, FollowersVerdict):
+            sys.stderr.writelines(f"{text}\n" for text in failure_texts(verdict) if not verdict.is_told)
+            return verdict.exit_code
         if self.junit:
             from mlctl.cli.junit import write_junit
 
@@ -56,6 +66,10 @@ class Output:
 
             show_verdict(verdict)
         return verdict.exit_code
+
+
+def _width(life: Life) -> int:
+    return max((len(step.name) for step in life.steps), default=0)
 
 
 def is_terminal(stream: IO[str]) -> bool:

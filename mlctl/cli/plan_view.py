@@ -33,8 +33,9 @@ def show_artifacts(plan: Plan, *, as_json: bool) -> None:
             continue
         made = step.artifact.manifest.made
         sys.stdout.write(f"{step.step.name}: {step.artifact.folder}\n")
-        chosen = "".join(f", {name} {choice}" for name, choice in made.choices.items())
-        sys.stdout.write(f"  made {made.started} on {made.host}, {plural(made.threads, 'thread')}{chosen}\n")
+        sys.stdout.write(f"  made {made.started} on {made.host}, {plural(made.threads, 'thread')}\n")
+        for name, choice in made.choices.items():
+            sys.stdout.write(f"  chosen {name}: {choice}\n")
         for figure in step.artifact.manifest.figures:
             sys.stdout.write(f"  {figure.name(step.step.name)} = {value_text(figure)}\n")
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from mlctl import __version__
 from mlctl.cli.interrupts import raising_interrupts
 from mlctl.cli.output import Output
 from mlctl.engine.collection import remember_recipe, remembered_recipes
+from mlctl.engine.company import ALONE, Company
 from mlctl.engine.making import RunOptions
 from mlctl.engine.plan import Life, Plan, Planner
 from mlctl.engine.run import Runner
@@ -23,6 +24,7 @@ from mlctl.recipe.loading import examine_recipe
 from mlctl.recipe.recipe import Recipe
 from mlctl.stages.assembly import assemble_examined, buildable, check_built
 from mlctl.stages.comparison import paired_difference
+from mlctl.stages.peers import company_for, cores_here, obey_launcher, voiced
 
 STORE_NAME = ".mlctl"
 
@@ -78,31 +80,38 @@ class Session:
 
     def run(self, command: str, plan: Plan, options: RunOptions, output: Output) -> Verdict:
         """Carry out the plan, telling `output`. Raises UsageError when it would import code that is not allowed."""
+        self.require_allowed(plan, options)
+        self.store.prepare()
+        remember_recipe(self.store, self.path)
+        company: Company = ALONE
+        obey_launcher()
+        try:
+            with raising_interrupts() as interrupts, company_for(plan.shares_work) as company:
+                with output.telling(self.life, is_follower=company.is_follower) as tell:
+                    runner = Runner(
+                        self.store,
+                        self._ledger,
+                        replace(options, company=company),
+                        tell=interrupts.told(tell),
+                        comparer=paired_difference,
+                        interruption=interrupts.pending,
+                    )
+                    verdict = runner.run(plan, command)
+                if any(failure.kind == Interrupted.__name__ for failure in verdict.failures):
+                    interrupts.settle()
+        except Interrupted as error:
+            # Typer has an answer of its own to what is a KeyboardInterrupt, and it is not a verdict.
+            verdict = Verdict(__version__, command, str(self.path), failures=(Failure.of(error),))
+        return voiced(verdict, plan, company)
+
+    def require_allowed(self, plan: Plan, options: RunOptions) -> None:
+        """Raise UsageError when the plan would import code that is not allowed."""
         if plan.importing and not options.allow_code:
             raise UsageError(
                 f"{', '.join(plan.importing)} would import code that the recipe names",
                 where=self.path,
                 next="read that code, then allow it to run with `--allow-code`",
             )
-        self.store.prepare()
-        remember_recipe(self.store, self.path)
-        try:
-            with raising_interrupts() as interrupts, output.telling(self.life) as tell:
-                runner = Runner(
-                    self.store,
-                    self._ledger,
-                    options,
-                    tell=interrupts.told(tell),
-                    comparer=paired_difference,
-                    interruption=interrupts.pending,
-                )
-                verdict = runner.run(plan, command)
-                if any(failure.kind == Interrupted.__name__ for failure in verdict.failures):
-                    interrupts.settle()
-        except Interrupted as error:
-            # Typer has an answer of its own to what is a KeyboardInterrupt, and it is not a verdict.
-            return Verdict(__version__, command, str(self.path), failures=(Failure.of(error),))
-        return verdict
 
     def until(self, last: str | None) -> frozenset[str]:
         """The steps down to `last`, or all."""
@@ -135,13 +144,13 @@ def needed_fingerprints(store: Store, recipes: Sequence[Path]) -> frozenset[str]
 
 
 def run_options(device: str, threads: int | None, keep_going: bool, allow_code: bool) -> RunOptions:
-    """What is about this run, with all available cores unless it says otherwise.
+    """What is about this run, with all available cores unless it says otherwise; several processes share them.
 
     Raises UsageError for a device that cannot be.
     """
     if not re.fullmatch(r"auto|cpu|(cuda|tensorrt)(:\d{1,3})?", device):
         raise UsageError(f"{device!r} is not a device", next="write auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N")
-    return RunOptions(device, threads or available_cores(), keep_going, allow_code)
+    return RunOptions(device, threads or cores_here(available_cores()), keep_going, allow_code)
 
 
 def available_cores() -> int:

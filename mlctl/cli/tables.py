@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mlctl.cli.failure import failure_texts
 from mlctl.cli.report import GateRow, ModelTable, gate_rows, model_tables, step_lines
 from mlctl.engine.gates import Outcome
 from mlctl.engine.verdict import Verdict
@@ -44,7 +45,7 @@ def show_verdict(verdict: Verdict) -> None:
             console.print(Text(line), soft_wrap=True)
     for gate in _gates(gate_rows(verdict)):
         console.print(gate, soft_wrap=True)
-    for text in _failures(verdict):
+    for text in failure_texts(verdict):
         sys.stderr.write(text + "\n")
 
 
@@ -84,10 +85,3 @@ def _gates(rows: tuple[GateRow, ...]) -> Iterator[Text]:
     for row in rows:
         line = Text(f"{row.outcome:<{outcome}}", style=STYLES[row.outcome])
         yield line.append(f"  {row.gate:<{gate}}  {row.values:<{values}}  {row.note}".rstrip(), style="default")
-
-
-def _failures(verdict: Verdict) -> Iterator[str]:
-    for failure in verdict.failures:
-        place = f"{failure.where}: " if failure.where else ""
-        step = f"{failure.step}: " if failure.step and not failure.what.startswith(failure.step) else ""
-        yield f"mlctl: {place}{step}{failure.what}\n  next: {failure.next}"

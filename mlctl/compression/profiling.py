@@ -17,6 +17,7 @@ from mlctl.compression.serialization import serialized
 from mlctl.errors import DataError
 from mlctl.runtime.answers import Arrays, first_rows
 from mlctl.runtime.refusals import REFUSALS, at_loading, at_running
+from mlctl.runtime.running import widened
 
 _WARM: Final = 5
 """Calls before those that count."""
@@ -104,11 +105,14 @@ class _Profile:
             )
         except REFUSALS as refusal:
             raise at_loading(refusal, "cpu", None) from refusal
-        self._names = [port.name for port in self._session.get_inputs()]
+        self._ports = [
+            (port.name, port.type.removeprefix("tensor(").removesuffix(")")) for port in self._session.get_inputs()
+        ]
 
     def answer(self, rows: Arrays) -> None:
         try:
-            self._session.run(None, dict(zip(self._names, rows, strict=True)))
+            ports = zip(self._ports, rows, strict=True)
+            self._session.run(None, {name: widened(array, dtype) for (name, dtype), array in ports})
         except REFUSALS as refusal:
             raise at_running(refusal, None) from refusal
 

@@ -16,6 +16,7 @@ from mlctl.compression.float_readers import shared_weights, spare_floats
 from mlctl.compression.integer_flow import FLATTENED, byte_inputs, global_means, pool_means, relu_first, take_bytes
 from mlctl.compression.scheme import Scheme
 from mlctl.compression.thresholds import Range
+from mlctl.compression.tied_heads import store_turned
 from mlctl.graphs.ordering import sort_nodes
 from mlctl.graphs.outline import weightless
 from mlctl.graphs.saving import load_graph
@@ -172,6 +173,7 @@ def _written(
     """`model` itself, with integers."""
     if not plan.computing:
         return model
+    store_turned(model)
     properties = [(each.key, each.value) for each in model.metadata_props]
     producer, version = model.producer_name, model.producer_version
     aliases = _let_flow(model, plan)
@@ -232,7 +234,7 @@ def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` with the names, types and shapes of its large weights alone."""
+    """A copy of `model` with the names, types and shapes of its large weights alone, turned ones as they are used."""
     light = onnx.ModelProto()
     for field, value in model.ListFields():
         if field.name != "graph":
@@ -245,6 +247,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             light.graph.initializer.add().CopyFrom(weight)
         else:
             light.graph.initializer.add(name=weight.name, data_type=weight.data_type, dims=weight.dims)
+    store_turned(light)
     return light
 
 

@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlctl.data.batches import UNASSIGNED, BadRow, Batch
-from mlctl.data.origins import Origin
+from mlctl.data.batches import BadRow, Batch, Source, SourceInput, given_splits
+from mlctl.data.origin import Origin
 from mlctl.errors import DataError
 
 BATCH_BYTES = 4 << 20
@@ -55,25 +54,34 @@ class StoredArray:
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-def stored_arrays(path: Path) -> tuple[StoredArray, ...]:
+def stored_arrays(origin: Origin) -> tuple[StoredArray, ...]:
     """The arrays in the file, in its order.
 
     Raises DataError for what is no archive of plain arrays with as many rows each.
     """
-    with _opened(path) as archive:
+    with _opened(origin) as archive:
         members = archive.infolist()
-        _check_archive(path, members)
+        _check_archive(origin, members)
         found = []
         for member in members:
             with archive.open(member) as stream:
-                found.append(_stored_array(path, member, _header(stream)))
+                found.append(_stored_array(origin, member, _header(stream)))
     for each in found:
         if each.rows != found[0].rows:
             what = f"the array {found[0].name!r} has {found[0].rows:,} rows, {each.name!r} has {each.rows:,}"
-            raise DataError(what, where=path, next="give every array one row for every sample, in the same order")
+            raise DataError(
+                what, where=origin.name, next="give every array one row for every sample, in the same order"
+            )
     if not found[0].rows:
-        raise DataError("the arrays have no rows", where=path, next="give a file with rows")
+        raise DataError("the arrays have no rows", where=origin.name, next="give a file with rows")
     return tuple(found)
+
+
+def open_arrays(origins: Sequence[Origin]) -> Source:
+    """Every array of the files as an input of its own, in its own dtype. Raises DataError as `array_inputs`."""
+    arrays = array_inputs(origins)
+    inputs = tuple(SourceInput(each.name, each.shape, (), ("values",), each.dtype) for each in arrays)
+    return Source(array_batches(origins, arrays), inputs)
 
 
 def array_inputs(origins: Sequence[Origin]) -> tuple[StoredArray, ...]:
@@ -81,13 +89,13 @@ def array_inputs(origins: Sequence[Origin]) -> tuple[StoredArray, ...]:
 
     Raises DataError where a file differs from the first in names, dtypes or shapes of rows, and as `stored_arrays`.
     """
-    first = stored_arrays(origins[0].path)
+    first = stored_arrays(origins[0])
     for origin in origins[1:]:
-        kinds = {each.name: (each.dtype, each.shape) for each in stored_arrays(origin.path)}
+        kinds = {each.name: (each.dtype, each.shape) for each in stored_arrays(origin)}
         if kinds != {each.name: (each.dtype, each.shape) for each in first}:
             raise DataError(
-                f"the arrays differ in name, dtype or shape from those of {origins[0].path}",
-                where=origin.path,
+                f"the arrays differ in name, dtype or shape from those of {origins[0].name}",
+                where=origin.name,
                 next="give every file the same arrays",
             )
     return first
@@ -103,38 +111,38 @@ def array_batches(
     size = max(1, batch_bytes // max(1, sum(each.row_bytes for each in arrays)))
     finished, first_row = 0, 0
     for origin in origins:
-        rows, file_bytes = stored_arrays(origin.path)[0].rows, origin.path.stat().st_size
-        for start, inputs in _batches(origin.path, arrays, rows, size):
+        rows, file_bytes = stored_arrays(origin)[0].rows, origin.path.stat().st_size
+        for start, inputs in _batches(origin, arrays, rows, size):
             stop = start + len(inputs[0])
-            yield _batch(origin.path, arrays, inputs, (start, first_row), finished + file_bytes * stop // rows)
+            yield _batch(origin, arrays, inputs, (start, first_row), finished + file_bytes * stop // rows)
         finished += file_bytes
         first_row += rows
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def _opened(origin: Origin) -> Iterator[zipfile.ZipFile]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(origin.path) as archive:
             yield archive
     except _DAMAGED as error:
-        raise DataError(f"the arrays cannot be read: {error}", where=path, next=_MEND) from error
+        raise DataError(f"the arrays cannot be read: {error}", where=origin.name, next=_MEND) from error
 
 
-def _check_archive(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+def _check_archive(origin: Origin, members: Sequence[zipfile.ZipInfo]) -> None:
     names = [member.filename for member in members]
     if not 0 < len(names) <= MOST_ARRAYS:
-        raise DataError(f"the file holds {len(names)} arrays, not 1 to {MOST_ARRAYS}", where=path, next=_MEND)
+        raise DataError(f"the file holds {len(names)} arrays, not 1 to {MOST_ARRAYS}", where=origin.name, next=_MEND)
     if len(set(names)) < len(names):
-        raise DataError("the file holds two arrays of one name", where=path, next=_MEND)
+        raise DataError("the file holds two arrays of one name", where=origin.name, next=_MEND)
     for member in members:
         if member.flag_bits & 1 or member.compress_type not in _STORED:
             what = f"the member {member.filename!r} is encrypted, or compressed in a way that NumPy does not write"
-            raise DataError(what, where=path, next=_MEND)
-    declared, actual = sum(member.file_size for member in members), path.stat().st_size
+            raise DataError(what, where=origin.name, next=_MEND)
+    declared, actual = sum(member.file_size for member in members), origin.path.stat().st_size
     if declared > MOST_INFLATED * actual:
         raise DataError(
             f"{actual:,} bytes declare {declared:,} bytes of arrays, more than compression can make of them",
-            where=path,
+            where=origin.name,
             next="do not use this file; ask whoever made it for another",
         )
 
@@ -148,19 +156,19 @@ def _header(stream: IO[bytes]) -> Header:
     return shape, is_fortran, dtype
 
 
-def _stored_array(path: Path, member: zipfile.ZipInfo, header: Header) -> StoredArray:
+def _stored_array(origin: Origin, member: zipfile.ZipInfo, header: Header) -> StoredArray:
     name = member.filename.removesuffix(".npy")
     if name == member.filename or not _NAME.fullmatch(name) or name in RESERVED:
         raise DataError(
             f"the member {member.filename!r} cannot be an input's name",
-            where=path,
+            where=origin.name,
             next=f"name arrays with letters, digits, '_', '.' and '-', not {' or '.join(RESERVED)}; an ONNX input of "
             "another name takes them by position",
         )
     shape, is_fortran, dtype = header
     flaw = _flaw(shape, is_fortran, dtype)
     if flaw:
-        raise DataError(f"the array {name!r} {flaw}", where=path, next=_MEND)
+        raise DataError(f"the array {name!r} {flaw}", where=origin.name, next=_MEND)
     return StoredArray(name, shape[0], DTYPES[dtype], shape[1:])
 
 
@@ -177,10 +185,10 @@ def _flaw(shape: tuple[int, ...], is_fortran: bool, dtype: "np.dtype[Any]") -> s
 
 
 def _batches(
-    path: Path, arrays: Sequence[StoredArray], rows: int, size: int
+    origin: Origin, arrays: Sequence[StoredArray], rows: int, size: int
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     """The position of a batch's first row, and its rows of every array."""
-    with _opened(path) as archive, ExitStack() as stack:
+    with _opened(origin) as archive, ExitStack() as stack:
         streams = [stack.enter_context(archive.open(f"{each.name}.npy")) for each in arrays]
         for stream in streams:
             _header(stream)
@@ -201,7 +209,7 @@ def _read(stream: IO[bytes], array: StoredArray, count: int) -> NDArray[Any]:
 
 
 def _batch(
-    path: Path,
+    origin: Origin,
     arrays: Sequence[StoredArray],
     inputs: tuple[NDArray[Any], ...],
     places: tuple[int, int],
@@ -213,14 +221,14 @@ def _batch(
     finite = [np.isfinite(values).reshape(count, -1).all(axis=1) for values in inputs]
     is_usable = np.logical_and.reduce(finite)
     bad = tuple(
-        BadRow(path, None, f"row {in_file + row} of {names} holds a number that is not finite")
+        BadRow(origin.name, None, f"row {in_file + row} of {names} holds a number that is not finite")
         for row in np.flatnonzero(~is_usable).tolist()
         for names in [" and ".join(repr(each.name) for each, good in zip(arrays, finite, strict=True) if not good[row])]
     )
     whole = Batch(
         inputs=inputs,
         targets=np.empty((count, 0), np.float32),
-        splits=np.full(count, UNASSIGNED, np.int8),
+        splits=given_splits(origin, count),
         rows=np.arange(before + in_file, before + in_file + count),
         bad=bad,
         position=position,

@@ -33,8 +33,7 @@ class BadRows:
             self.count += 1
             if len(self._first) < SHOWN:
                 self._first.append(row)
-            file = row.file.relative_to(self._base) if row.file.is_relative_to(self._base) else row.file
-            self._list((file.as_posix(), "" if row.line is None else str(row.line), row.reason))
+            self._list((self._shown(row.file), "" if row.line is None else str(row.line), row.reason))
 
     def refusal(self) -> DataError:
         """The error that names the first few rows and says how many there are."""
@@ -42,6 +41,10 @@ class BadRows:
         if self.count > len(lines):
             lines.append(f"and {self.count - len(lines):,} more")
         return DataError("\n  ".join((f"{plural(self.count, 'row')} cannot be used", *lines)))
+
+    def _shown(self, file: str) -> str:
+        is_below = "://" not in file and Path(file).is_relative_to(self._base)
+        return Path(file).relative_to(self._base).as_posix() if is_below else file
 
     def _list(self, fields: tuple[str, str, str]) -> None:
         if self._stream is not None:

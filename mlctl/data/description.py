@@ -1,7 +1,7 @@
 """What prepared data is, as data: `data.json`."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,12 +42,17 @@ class DataDescription:
     inputs: tuple[Field, ...]
     input_scaling: tuple[Scaling, ...]
     target: Field
-    """Of shape () where rows have a class or a number to predict, and (0,), no number at all, where they have none."""
+    """Of shape () where rows have a class or a number to predict, (0,), no number at all, where they have none, and
+    that of the input where every token's next one is to be predicted."""
     target_scaling: Scaling
     labels: tuple[str, ...]
     """Names of the classes in the order of their numbers; empty where there are none."""
     rows: dict[str, int]
     """Rows of every split: train, validation, test."""
+    vocabulary: int = 0
+    """Tokens that text is cut into, numbered from 0; 0 where the data are no text."""
+    tokens: dict[str, int] = field(default_factory=dict)
+    """Length of every split's stream of tokens; empty where the data are no text."""
 
     def save(self, folder: Path) -> None:
         """Write `data.json` into `folder`."""
@@ -69,6 +74,8 @@ class DataDescription:
             target_scaling=_scaling(raw["target_scaling"]),
             labels=tuple(raw["labels"]),
             rows=dict(raw["rows"]),
+            vocabulary=raw.get("vocabulary", 0),
+            tokens=dict(raw.get("tokens", {})),
         )
 
 

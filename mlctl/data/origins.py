@@ -1,151 +1,127 @@
 """Which files a prepare step reads. Standard library only: the plan asks before anything heavy may load."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from mlctl.data.locations import Location, names_archive
+from mlctl.data.origin import Origin
+from mlctl.data.sources import source_of
 from mlctl.errors import DataError, UsageError
-from mlctl.recipe.prepare import SPLITS, DataSettings, SplitByFiles
-
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
-ARRAY_SUFFIXES = (".npz",)
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from mlctl.recipe.prepare import SPLITS, DataSettings, RowData, SplitByFiles
 
 
 @dataclass(frozen=True)
-class Origin:
-    """One file that is read.
+class Found:
+    """One location of a recipe: the split whose files it names, if it does, and what lies there.
 
-    `split` is set where the recipe names each split's files, `label` (the class folder's name) for image files.
+    `paths` are files, or one folder; none for what is still to be fetched.
     """
 
-    path: Path
-    split: str | None = None
-    label: str | None = None
-
-    @property
-    def is_image(self) -> bool:
-        """Whether the file's name ends as an image's does."""
-        return is_image(self.path)
-
-    @property
-    def holds_arrays(self) -> bool:
-        """Whether the file's name ends as a file of arrays does."""
-        return holds_arrays(self.path)
-
-
-def holds_arrays(path: Path) -> bool:
-    """Whether the file's name ends as a file of arrays does."""
-    return path.name.lower().endswith(ARRAY_SUFFIXES)
-
-
-def is_image(path: Path) -> bool:
-    """Whether the file's name ends as an image's does."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    location: Location
+    split: str | None
+    paths: tuple[Path, ...]
 
 
 def source_files(settings: DataSettings, base: Path) -> tuple[Path, ...]:
-    """Every file that the step reads, each once, sorted; `base` is the folder of the recipe.
+    """Every file on this disk that the step reads, each once, sorted; `base` is the folder of the recipe.
 
-    Raises DataError for a source that matches nothing and UsageError for one over the network.
+    An archive is one file. What is fetched is not among them: the settings pin it. Raises DataError for a source that
+    matches nothing, files that no kind of source knows or of several kinds, and a file that is named for two splits;
+    UsageError for a location that cannot be.
     """
-    return tuple(sorted({origin.path for origin in origins(settings, base)}))
+    archives: list[Path] = []
+    plain: list[Origin] = []
+    for each in found(settings, base):
+        for path in each.paths:
+            if opens_archive(each.location, path):
+                archives.append(path)
+            else:
+                plain.extend(origins_at(path, each.split))
+    check_disjoint(plain)
+    if isinstance(settings, RowData) and plain:
+        plain = [*source_of(plain)[1]]
+    return tuple(sorted({*archives, *(origin.path for origin in plain)}))
 
 
-def origins(settings: DataSettings, base: Path) -> tuple[Origin, ...]:
-    """Every file in the order of reading: by split where splits have their own files, then by path.
-
-    Raises what `source_files` raises, and DataError where two splits share a file or tables and images are mixed.
-    """
+def found(settings: DataSettings, base: Path) -> tuple[Found, ...]:
+    """Every location in the recipe's order, split by split. Raises as `source_files`, but looks into no folder."""
     if isinstance(settings.split, SplitByFiles):
         files = settings.split.files
-        named = tuple(zip(SPLITS, (files.train, files.validation or (), files.test), strict=True))
-        found = tuple(each for split, patterns in named for each in _expand(patterns, base, split))
-        _check_disjoint(found)
-    else:
-        found = tuple(_expand(settings.source or (), base, None))
-    _check_one_kind(found)
-    return found
+        named = zip(SPLITS, (files.train, files.validation or (), files.test), strict=True)
+        return tuple(_found(text, base, split) for split, texts in named for text in texts)
+    return tuple(_found(text, base, None) for text in settings.source or ())
 
 
-def _expand(patterns: Iterable[str], base: Path, split: str | None) -> list[Origin]:
-    found = {origin.path: origin for pattern in patterns for origin in _match(pattern, base, split)}
-    return [found[path] for path in sorted(found)]
-
-
-def _match(pattern: str, base: Path, split: str | None) -> Iterator[Origin]:
-    if "://" in pattern:
-        raise UsageError(
-            f"{pattern}: sources over the network are not built yet", next="download the file and name its path"
-        )
-    exact = base / pattern
-    paths = [exact] if exact.exists() else sorted(_glob(pattern, base))
+def _found(text: str, base: Path, split: str | None) -> Found:
+    if _exists(base / text):
+        return Found(Location("file", text), split, (base / text,))  # whatever else its name could mean
+    location = Location.parse(text)
+    if location.is_remote:
+        return Found(location, split, ())
+    exact = base / location.place
+    paths = (exact,) if _exists(exact) else tuple(sorted(_glob(location.place, base)))
     if not paths:
         raise DataError("no file matches this source", where=exact, next="mend the path; it is read beside the recipe")
-    for path in paths:
-        if path.is_dir():
-            yield from (Origin(image, split, label) for label, image in class_images(path))
-        else:
-            yield Origin(_known(path), split, path.parent.name if is_image(path) else None)
+    return Found(location, split, paths)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # no file has a name so long, but an address can
 
 
 def _glob(pattern: str, base: Path) -> Iterator[Path]:
     anchor = Path(pattern).anchor
     start, relative = (Path(anchor), pattern.removeprefix(anchor)) if anchor else (base, pattern)
     shows_hidden = Path(pattern).name.startswith(".")
-    return (path for path in start.glob(relative) if shows_hidden or not path.name.startswith("."))
+    try:
+        matches = tuple(start.glob(relative))
+    except ValueError as error:
+        what = f"this is no glob: {error}"
+        raise UsageError(what, where=pattern, next="`**` stands alone between slashes") from error
+    return (path for path in matches if shows_hidden or not path.name.startswith("."))
 
 
-def _known(path: Path) -> Path:
-    if is_image(path) or path.name.lower().endswith((*TABLE_SUFFIXES, *ARRAY_SUFFIXES)):
-        return path
-    raise DataError(
-        f"a source of the kind {path.suffix or 'without a suffix'!r} cannot be read",
-        where=path,
-        next=f"give a table ({', '.join(TABLE_SUFFIXES)}), images ({', '.join(IMAGE_SUFFIXES)}) or arrays "
-        f"({', '.join(ARRAY_SUFFIXES)})",
-    )
+def opens_archive(location: Location, path: Path) -> bool:
+    """Whether a file of the location is opened as an archive."""
+    return location.members is not None or (names_archive(path.name) and not path.is_dir())
 
 
-def class_images(folder: Path) -> list[tuple[str, Path]]:
-    """Class and path of every image in the class folders of `folder`, sorted by path.
+def origins_at(path: Path, split: str | None) -> Iterator[Origin]:
+    """The file itself, or every file below a folder, sorted, but those in hidden folders and hidden ones.
 
-    Hidden files and folders, and files of other kinds, are left out. Raises DataError where there is no image, or one
-    that lies outside the class folders.
+    Raises DataError for a folder without files.
     """
-    images = sorted(path for path in folder.rglob("*") if is_image(path) and path.is_file())
-    parts = [path.relative_to(folder).parts for path in images]
-    labelled = [
-        (names[0], path)
-        for names, path in zip(parts, images, strict=True)
-        if not any(name.startswith(".") for name in names)
-    ]
-    layout = f"give every class its own folder: {folder.name}/CLASS/image.png"
-    if not labelled:
-        raise DataError("the folder holds no class folders with images", where=folder, next=layout)
-    for label, path in labelled:
-        if label == path.name:
-            raise DataError("the image lies outside the class folders", where=path, next=layout)
-    return labelled
+    if not path.is_dir():
+        yield Origin(path, split)
+        return
+    files = [(each, each.relative_to(path)) for each in path.rglob("*") if each.is_file()]
+    shown = [(file, inner) for file, inner in files if not any(name.startswith(".") for name in inner.parts)]
+    if not shown:
+        raise DataError("the folder holds no files", where=path, next="mend the path; it is read beside the recipe")
+    for file, inner in sorted(shown):
+        yield Origin(file, split, inner=inner, listed_in=str(path))
 
 
-def _check_disjoint(found: tuple[Origin, ...]) -> None:
+def in_order(found: Iterable[Origin]) -> tuple[Origin, ...]:
+    """The files of one split in the order of reading, by their names; each once."""
+    by_name = {origin.name: origin for origin in found}
+    return tuple(by_name[name] for name in sorted(by_name, key=PurePath))
+
+
+def check_disjoint(found: Sequence[Origin]) -> None:
+    """Raise DataError for a file that two splits share."""
+    if len({origin.split for origin in found}) < 2:
+        return
     seen: dict[Path, str | None] = {}
     for origin in found:
         other = seen.setdefault(origin.path.resolve(), origin.split)
         if other != origin.split:
             raise DataError(
                 f"the file is named for two splits, {other} and {origin.split}",
-                where=origin.path,
+                where=origin.name,
                 next="name it once; what is learnt from cannot measure",
-            )
-
-
-def _check_one_kind(found: tuple[Origin, ...]) -> None:
-    for origin in found:
-        if (origin.is_image, origin.holds_arrays) != (found[0].is_image, found[0].holds_arrays):
-            raise DataError(
-                f"tables, images and arrays cannot be one source; {found[0].path} is of another kind",
-                where=origin.path,
-                next="name files of one kind",
             )

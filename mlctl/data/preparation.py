@@ -1,6 +1,5 @@
 """From raw files to arrays per split, in two passes and in memory of a few batches."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,19 +9,20 @@ import numpy as np
 
 from mlctl.data.arrays import write_splits
 from mlctl.data.bad_rows import BadRows
+from mlctl.data.batches import Source
 from mlctl.data.classes import ClassNumbers
 from mlctl.data.description import DataDescription, Field, Scaling
 from mlctl.data.gathering import Gathered, Gathering, gather
-from mlctl.data.origins import Origin, origins
+from mlctl.data.opening import opened_origins
+from mlctl.data.origin import Origin
+from mlctl.data.pacing import paced
 from mlctl.data.reading import Category, Number, Reading
-from mlctl.data.sources import Source, open_source
+from mlctl.data.sources import source_of
 from mlctl.data.splitting import split_rows
 from mlctl.data.staging import StagedInput
 from mlctl.data.statistics import DataStatistics, SplitStatistics, Summary
-from mlctl.events import Progress, Tell, Warned
-from mlctl.recipe.prepare import SPLITS, DataSettings
-
-TELL_SECONDS = 0.2
+from mlctl.events import Tell, Warned
+from mlctl.recipe.prepare import SPLITS, RowData
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Prepared:
     duplicate_rows: int
 
 
-def prepare(reading: Reading, settings: DataSettings, base: Path, into: Path, seed: int, tell: Tell) -> Prepared:
+def prepare(reading: Reading, settings: RowData, base: Path, into: Path, seed: int, tell: Tell) -> Prepared:
     """Read the source and write arrays, `data.json` and `statistics.json` into the folder `into`.
 
     For every split: `<input>.npy` [rows, *shape] uint8 (where every value of every split is a whole number from 0 to
@@ -43,13 +43,15 @@ def prepare(reading: Reading, settings: DataSettings, base: Path, into: Path, se
     order. The bytes depend on the arguments and the files, not on the core count.
 
     `base` is the folder of the recipe. Raises DataError, with file and line, for data that is not as `reading` and
-    `settings` say, and UsageError for a source over the network.
+    `settings` say, and what `opened_origins` raises.
     """
-    found = origins(settings, base)
     classes = ClassNumbers()
-    source = open_source(reading, settings, found, classes)
-    with TemporaryDirectory(prefix="staging-", dir=into) as staging:
-        gathered = _read(source, settings, base, (into, Path(staging)), _paced(tell, _bytes(found)))
+    with TemporaryDirectory(prefix="staging-", dir=into) as folder:
+        staging = Path(folder)
+        kind, found = source_of(opened_origins(settings, base, _made(staging / "files"), tell))
+        source = kind.open(reading, settings, found, classes)
+        folders = (into, _made(staging / "rows"))
+        gathered = _read(source, settings, base, folders, paced(tell, "prepare", _bytes(found)))
         if isinstance(reading.target, Category):
             gathered = replace(gathered, targets=classes.renumbered(gathered.targets.astype(np.int64)))
         labels = classes.labels()
@@ -65,7 +67,7 @@ def prepare(reading: Reading, settings: DataSettings, base: Path, into: Path, se
 
 
 def _read(
-    source: Source, settings: DataSettings, base: Path, folders: tuple[Path, Path], tell_position: Callable[[int], None]
+    source: Source, settings: RowData, base: Path, folders: tuple[Path, Path], tell_position: Callable[[int], None]
 ) -> Gathered:
     """Every usable row; `folders` are the one for the list of bad rows and the one for staging."""
     into, staging = folders
@@ -77,21 +79,13 @@ def _read(
         return gather(source.batches, gathering, tell_position)
 
 
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 def _bytes(found: Sequence[Origin]) -> int:
     return sum(origin.path.stat().st_size for origin in found)
-
-
-def _paced(tell: Tell, total: int) -> Callable[[int], None]:
-    """Tells how many bytes are read, a few times a second and at the end."""
-    told = -TELL_SECONDS
-
-    def tell_position(position: int) -> None:
-        nonlocal told
-        if position == total or time.monotonic() - told >= TELL_SECONDS:
-            told = time.monotonic()
-            tell(Progress("prepare", position, total, "bytes"))
-
-    return tell_position
 
 
 def _describe(

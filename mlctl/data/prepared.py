@@ -1,7 +1,7 @@
 """Prepared data, opened: arrays mapped from disk, checked against their description."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mlctl.data.arrays import ROW_FILE, TARGET_FILE
 from mlctl.data.description import FILE_NAME, DataDescription
+from mlctl.data.token_files import CHARACTERS_FILE, STREAM_FILE, window_count
 from mlctl.errors import ArtifactDamaged
 from mlctl.recipe.prepare import SPLITS
 
@@ -20,11 +21,16 @@ class Split:
 
     `inputs` hold [rows, *shape] uint8, float32 or int64 each, `targets` [rows] int64 or float32, or [rows, 0] where
     there is nothing to predict, `rows` [rows] int64: every row's position in the source, ascending.
+
+    Of text, `stream` is all tokens [tokens], uint8, uint16 or uint32. Its rows are windows of it that do not overlap:
+    row r has the tokens from r * context on as its input [rows, context], and as its target [rows, context] those one
+    place later, both views of the stream. `rows` are the windows' numbers; tokens that fill no window are left over.
     """
 
     inputs: tuple[NDArray[Any], ...]
     targets: NDArray[Any]
     rows: NDArray[np.int64]
+    stream: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -37,6 +43,9 @@ class PreparedData:
     description: DataDescription
     splits: tuple[Split, ...]
     """In the order of SPLITS."""
+    token_characters: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    """Characters that each token stands for, int32 [vocabulary]; a token that is a part of a character counts as the
+    character where it is its first byte, else as none. Empty where the data are no text."""
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -49,7 +58,10 @@ class PreparedData:
             raise ArtifactDamaged("the description cannot be read", where=folder / FILE_NAME) from error
         if set(description.rows) != set(SPLITS):
             raise ArtifactDamaged("the description names other splits", where=folder / FILE_NAME)
-        return cls(description, tuple(_split(folder / name, description) for name in SPLITS))
+        if not description.vocabulary:
+            return cls(description, tuple(_split(folder / name, description) for name in SPLITS))
+        characters = _mapped(folder / CHARACTERS_FILE, "int32", (description.vocabulary,))
+        return cls(description, tuple(_windows(folder / name, description) for name in SPLITS), characters)
 
     def split(self, name: str) -> Split:
         """The split `train`, `validation` or `test`."""
@@ -65,6 +77,22 @@ def _split(folder: Path, description: DataDescription) -> Split:
         ),
         targets=_mapped(folder / TARGET_FILE, target.dtype, (rows, *target.shape)),
         rows=_mapped(folder / ROW_FILE, "int64", (rows,)),
+    )
+
+
+def _windows(folder: Path, description: DataDescription) -> Split:
+    path, rows = folder / STREAM_FILE, description.rows[folder.name]
+    stream = _mapped(path, description.target.dtype, (description.tokens.get(folder.name, 0),))
+    (context,) = description.target.shape
+    if rows != window_count(len(stream), context):
+        what = f"{len(stream):,} tokens are not the {rows:,} windows of {context} that the description says"
+        raise ArtifactDamaged(what, where=path)
+    stop = rows * context
+    return Split(
+        inputs=(stream[:stop].reshape(rows, context),),
+        targets=stream[1 : stop + 1].reshape(rows, context),
+        rows=np.arange(rows),
+        stream=stream,
     )
 
 

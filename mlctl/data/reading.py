@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from mlctl.data.origin import Origin
+from mlctl.errors import DataError
+from mlctl.recipe.prepare import RowData, SplitByColumn
+
 Standardize: TypeAlias = Literal["no", "first-axis"]
 """`first-axis`: the train split's mean and deviation, one for each index of a sample's first axis."""
 
@@ -24,7 +28,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Image files that make one input: uint8 of `shape` (channels, height, width), one or three channels."""
+    """Files that hold images and make one input: uint8 of `shape` (channels, height, width), one or three channels."""
 
     name: str
     shape: tuple[int, int, int]
@@ -59,3 +63,24 @@ class Reading:
     task: str
     inputs: tuple[Numbers | Pixels | EveryArray, ...]
     target: Category | Number | None
+
+
+def wanted_pixels(
+    reading: Reading, settings: RowData, first: Origin, files: str, columns: tuple[str, ...] = ()
+) -> Pixels:
+    """What `reading` wants of files that hold images; `columns` are what a label may be called in them.
+
+    Raises DataError, with the name of the `first` file, where columns or arrays are wanted.
+    """
+    split = settings.split.column if isinstance(settings.split, SplitByColumn) else None
+    label = reading.target.column if reading.target else None
+    named = split if split is not None else label if label not in columns else None
+    match reading.inputs:
+        case (Pixels() as pixels,) if named is None:
+            return pixels
+        case (EveryArray(),):
+            what, next_step = f"the task {reading.task} reads files of arrays", "give files that end in .npz"
+        case _:
+            what = f"{files} have no column {named!r}" if named else f"{files} have no columns"
+            next_step = "leave the columns out: the files themselves say every image's class"
+    raise DataError(what, where=first.name, next=next_step)

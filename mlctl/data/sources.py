@@ -1,100 +1,75 @@
-"""A recipe's source as batches, whatever kind of files it is."""
+"""The one table of kinds of sources. Standard library only: the plan asks too."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Final
 
-from mlctl.data.array_files import StoredArray, array_batches, array_inputs
-from mlctl.data.batches import Batch
-from mlctl.data.classes import ClassNumbers
-from mlctl.data.delimited import table_batches, table_columns
-from mlctl.data.images import MODES, image_batches
-from mlctl.data.origins import ARRAY_SUFFIXES, Origin
-from mlctl.data.reading import EveryArray, Numbers, Pixels, Reading, Standardize
+from mlctl.data.locations import ARCHIVE_SUFFIXES
+from mlctl.data.origin import Origin
+from mlctl.data.source_arrays import ArrayFiles
+from mlctl.data.source_cifar import CifarFiles
+from mlctl.data.source_delimited import DelimitedText
+from mlctl.data.source_idx import IdxFiles
+from mlctl.data.source_images import ImageFiles
+from mlctl.data.source_json_lines import JsonLines
+from mlctl.data.source_kind import SourceKind
+from mlctl.data.source_parquet import ParquetFiles
 from mlctl.errors import DataError
-from mlctl.recipe.prepare import DataSettings, SplitByColumn
+
+SOURCES: Final[tuple[SourceKind, ...]] = (
+    CifarFiles(),  # before delimited text, since its lists of labels end in .txt
+    DelimitedText(),
+    JsonLines(),
+    ParquetFiles(),
+    ArrayFiles(),
+    IdxFiles(),
+    ImageFiles(),
+)
+"""The first that recognizes a file's name reads it."""
 
 
-@dataclass(frozen=True)
-class SourceInput:
-    """One input as a source gives it.
+def source_of(origins: Sequence[Origin]) -> tuple[SourceKind, tuple[Origin, ...]]:
+    """The kind that the files are of, and those to be read: of a folder that is named as a whole, those of its kind.
 
-    `columns` are those that make it, in order; none for images and arrays. `dtype` is None where the values decide.
-    `axis` names each index of the first axis in the statistics, or all values together.
+    Raises DataError for a file that no kind recognizes, and for files of several kinds.
     """
-
-    name: str
-    shape: tuple[int, ...]
-    columns: tuple[str, ...]
-    axis: tuple[str, ...]
-    dtype: str | None = None
-    scale: float = 1.0
-    standardize: Standardize = "no"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Batches to be read once, and what each of their inputs is."""
-
-    batches: Iterator[Batch]
-    inputs: tuple[SourceInput, ...]
+    chosen = [(kind_of(each), each) for each in origins if not each.listed_in]
+    for folder in dict.fromkeys(each.listed_in for each in origins if each.listed_in):
+        chosen += _in_folder(folder, [each for each in origins if each.listed_in == folder])
+    first_kind, first = chosen[0]
+    for kind, origin in chosen:
+        if kind is not first_kind:
+            raise DataError(
+                f"{first_kind.name} and {kind.name} cannot be one source; {first.name} is of the other kind",
+                where=origin.name,
+                next="name files of one kind",
+            )
+    kept = {origin for _, origin in chosen}
+    return first_kind, first_kind.placed([each for each in origins if each in kept])
 
 
-def open_source(reading: Reading, settings: DataSettings, origins: Sequence[Origin], classes: ClassNumbers) -> Source:
-    """The source that `origins` are; labels get their numbers from `classes`.
-
-    Raises DataError where the files cannot give what `reading` asks for.
-    """
-    split_column = settings.split.column if isinstance(settings.split, SplitByColumn) else None
-    _require_kind(reading, origins[0])
-    if origins[0].holds_arrays:
-        arrays = array_inputs(origins)
-        return Source(array_batches(origins, arrays), tuple(_of_array(each) for each in arrays))
-    if origins[0].is_image:
-        pixels = _pixels(reading, split_column, origins[0])
-        return Source(image_batches(origins, pixels, classes), (_of_columns(pixels, pixels.shape, ()),))
-    columns = table_columns(reading, split_column, origins[0].path)
-    named = tuple(each for each in reading.inputs if isinstance(each, Numbers))
-    pairs = zip(named, columns.inputs, strict=True)
-    return Source(
-        batches=table_batches(origins, columns, classes),
-        inputs=tuple(_of_columns(wanted, found.shape, found.names) for wanted, found in pairs),
+def kind_of(origin: Origin) -> SourceKind:
+    """The kind that a file is of. Raises DataError where no kind recognizes it."""
+    name = origin.path.name
+    for kind in SOURCES:
+        if kind.recognizes(name):
+            return kind
+    known = "; ".join(f"{kind.name} ({', '.join(kind.endings)})" for kind in SOURCES)
+    raise DataError(
+        f"a source of the kind {origin.path.suffix or 'without a suffix'!r} cannot be read",
+        where=origin.name,
+        next=f"give {known}; or archives of these ({', '.join(ARCHIVE_SUFFIXES)})",
     )
 
 
-def _require_kind(reading: Reading, first: Origin) -> None:
-    wants_arrays = reading.inputs == (EveryArray(),)
-    if wants_arrays and not first.holds_arrays:
-        what, next_step = "reads files of arrays", f"give files that end in {', '.join(ARRAY_SUFFIXES)}"
-    elif first.holds_arrays and not wants_arrays:
-        what, next_step = "reads no files of arrays", "give a table or images, or choose `task: embedding`"
-    else:
-        return
-    raise DataError(f"the task {reading.task} {what}", where=first.path, next=next_step)
-
-
-def _of_array(array: StoredArray) -> SourceInput:
-    return SourceInput(array.name, array.shape, (), ("values",), array.dtype)
-
-
-def _of_columns(wanted: Numbers | Pixels, shape: tuple[int, ...], columns: tuple[str, ...]) -> SourceInput:
-    channels = tuple(f"channel {index}" for index in range(shape[0]))
-    axis = columns if shape == (len(columns),) else channels
-    return SourceInput(wanted.name, shape, columns, axis, None, wanted.scale, wanted.standardize)
-
-
-def _pixels(reading: Reading, split_column: str | None, first: Origin) -> Pixels:
-    """What is read from image files."""
-    column = reading.target.column if reading.target else None
-    named = split_column or column
-    match reading.inputs:
-        case (Pixels() as pixels,) if named is None:
-            if pixels.shape[0] not in MODES:
-                what = f"image files are read with 1 or 3 channels, not {pixels.shape[0]}"
-                raise DataError(what, where=first.path, next="mend the first number of the shape")
-            return pixels
-        case _:
-            raise DataError(
-                f"files of images have no column {named!r}" if named else "files of images have no columns",
-                where=first.path,
-                next="leave the columns out: a file's folder names its class",
-            )
+def _in_folder(folder: str, origins: Sequence[Origin]) -> list[tuple[SourceKind, Origin]]:
+    # What else a folder holds, such as notes, is read only where the recipe names it.
+    kinds = [kind for kind in SOURCES if kind.folders]
+    chosen = [(kind, each) for kind in kinds for each in origins if kind.recognizes(each.path.name)]
+    if chosen:
+        return chosen
+    glob = f"{folder}{'!' if origins[0].alias else '/'}**/*{origins[0].path.suffix}"
+    raise DataError(
+        "there are no class folders with images here",
+        where=folder,
+        next=f"give every class its own folder, or name the files by a glob such as {glob}",
+    )

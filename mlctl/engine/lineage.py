@@ -15,6 +15,8 @@ LIBRARIES = (
     "safetensors",
     "scikit-learn",
     "pillow",
+    "tokenizers",
+    "huggingface-hub",
 )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlctl import __version__
+from mlctl.engine.company import ALONE, Company
 from mlctl.engine.figures import Figure
 from mlctl.engine.lineage import host, library_versions, now, platform_text, python_version
 from mlctl.engine.manifest import Input, Made, Manifest, stored_files
@@ -13,7 +14,7 @@ from mlctl.engine.sources import SourceLedger
 from mlctl.engine.stage import Work
 from mlctl.engine.store import Artifact, Store
 from mlctl.engine.verdict import Outcome
-from mlctl.errors import DataError, MachineError, MlctlError, OutOfMemory
+from mlctl.errors import DataError, MachineError, MlctlError, OutOfMemory, UsageError
 from mlctl.events import Tell, Waiting, Warned
 
 
@@ -25,6 +26,7 @@ class RunOptions:
     threads: int = 1
     keep_going: bool = False
     allow_code: bool = False
+    company: Company = ALONE
 
 
 class Maker:
@@ -48,16 +50,60 @@ class Maker:
             made = None if planned.is_forced else self._store.find(planned.fingerprint)
             if made and not made.remade_inputs(_by_role(planned, inputs)):
                 self._verify(made)
+                self.agree(planned, Outcome.REUSED)
                 return made, Outcome.REUSED
+            self.agree(planned, Outcome.RAN)
             can_resume = not planned.is_forced and self._store.can_resume(planned.fingerprint)
             artifact = self._make_alone(life, planned, inputs, can_resume)
             return artifact, Outcome.RESUMED if can_resume else Outcome.RAN
+
+    def agree(self, planned: PlannedStep, outcome: Outcome) -> None:
+        """Tell the others what becomes of a step that is shared, once they are here."""
+        if planned.step.stage.is_shared_work:
+            self._options.company.agreed(f"{outcome} {planned.fingerprint}")
+
+    def follow(self, life: Life, planned: PlannedStep, inputs: Mapping[str, Artifact]) -> Outcome:
+        """Work on a shared step with its leader, in private, and keep nothing; what became of it there.
+
+        Raises UsageError where the leader works on another artifact.
+        """
+        for artifact in inputs.values():
+            self._verify(artifact)
+        outcome, _, fingerprint = self._options.company.agreed("").partition(" ")
+        if fingerprint != planned.fingerprint:
+            raise UsageError(
+                f"{planned.step.name} comes to {planned.fingerprint[:12]} here and to {fingerprint[:12]} in the leader",
+                where=life.recipe,
+                next="give every process the same recipe, the same overrides, the same data and the same mlctl",
+            )
+        if outcome == Outcome.RAN:
+            private = f"{planned.fingerprint}.{self._options.company.rank}"
+            with self._store.locked(private, lambda: self._tell(Waiting(planned.step.name))):
+                try:
+                    planned.step.stage.run(self._work(life, planned, inputs, private))
+                finally:
+                    self._store.drop_work(private)
+        return Outcome(outcome)
+
+    def published(self, planned: PlannedStep) -> Artifact:
+        """What the leader has made of a shared step. Raises MachineError where it is not in this process's store."""
+        with self._store.locked(planned.fingerprint, lambda: self._tell(Waiting(planned.step.name))):
+            artifact = self._store.find(planned.fingerprint)
+        if artifact is None:
+            raise MachineError(
+                f"{planned.step.name} is not in this process's store, and a later step needs it",
+                where=self._store.root,
+                next="let all processes use one store, on a file system that they share, with `--store`",
+            )
+        return artifact
 
     def _make_alone(
         self, life: Life, planned: PlannedStep, inputs: Mapping[str, Artifact], can_resume: bool
     ) -> Artifact:
         started, clock = now(), time.monotonic()
-        work = self._work(life, planned, inputs)
+        if planned.is_forced:
+            self._store.drop_work(planned.fingerprint)
+        work = self._work(life, planned, inputs, planned.fingerprint)
         try:
             figures = planned.step.stage.run(work)
             self._require_same_sources(life, planned)
@@ -87,12 +133,10 @@ class Maker:
         self._verified.add(planned.fingerprint)
         return artifact
 
-    def _work(self, life: Life, planned: PlannedStep, inputs: Mapping[str, Artifact]) -> Work:
-        if planned.is_forced:
-            self._store.drop_work(planned.fingerprint)
+    def _work(self, life: Life, planned: PlannedStep, inputs: Mapping[str, Artifact], place: str) -> Work:
         return Work(
-            folder=self._store.scratch(planned.fingerprint),
-            resume=self._store.resume_folder(planned.fingerprint),
+            folder=self._store.scratch(place),
+            resume=self._store.resume_folder(place),
             fingerprint=planned.fingerprint,
             device=self._options.device,
             threads=self._options.threads,
@@ -102,6 +146,7 @@ class Maker:
             folders={name: artifact.folder for name, artifact in inputs.items()},
             fingerprints={name: artifact.manifest.fingerprint for name, artifact in inputs.items()},
             figures={name: artifact.manifest.figures for name, artifact in inputs.items()},
+            company=self._options.company,
         )
 
     def _manifest(

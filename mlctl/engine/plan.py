@@ -83,6 +83,16 @@ class Plan:
     steps: tuple[PlannedStep, ...]
 
     @property
+    def shares_work(self) -> bool:
+        """Whether there is a step that several processes would work on together."""
+        return any(step.step.stage.is_shared_work for step in self.steps)
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """The steps that a process which follows has a part in: the shared ones, and all that they need."""
+        return self.life.closure(step.step.name for step in self.steps if step.step.stage.is_shared_work)
+
+    @property
     def importing(self) -> tuple[str, ...]:
         """The steps to be made that import code which the recipe names, their own or that of what they read."""
         own = {step.step.name for step in self.steps if step.step.stage.imports_code}

@@ -29,6 +29,8 @@ class _Progress:
     results: list[StepResult] = field(default_factory=list)
     gates: list[GateResult] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    left_out: frozenset[str] = frozenset()
+    """Steps that are another process's alone."""
     is_stopped: bool = False
 
     @property
@@ -65,9 +67,11 @@ class Runner:
         """
         self._ledger.save()
         progress = _Progress()
+        if self._options.company.is_follower:
+            progress.left_out = frozenset(step.step.name for step in plan.steps) - plan.followed
         for planned in plan.steps:
-            self._advance(plan.life, planned, progress)
-        for gate in plan.life.gates:
+            self._advance(plan, planned, progress)
+        for gate in plan.life.gates if not self._options.company.is_follower else ():
             progress.gates.append(self._judge(gate, progress))
         return Verdict(
             mlctl=__version__,
@@ -78,20 +82,23 @@ class Runner:
             failures=tuple(progress.failures),
         )
 
-    def _advance(self, life: Life, planned: PlannedStep, progress: _Progress) -> None:
+    def _advance(self, plan: Plan, planned: PlannedStep, progress: _Progress) -> None:
         inputs = {each.name: progress.artifacts.get(each.name) for each in planned.step.stage.inputs().values()}
         present = {name: artifact for name, artifact in inputs.items() if artifact}
-        if progress.is_stopped or len(present) < len(inputs):
+        if progress.is_stopped or len(present) < len(inputs) or planned.step.name in progress.left_out:
             self._tell(StepSkipped(planned.step.name))
             progress.results.append(_result(planned, Outcome.SKIPPED))
             return
         try:
             with system_refusals(self._store.root):
-                artifact, result = self._carried_out(life, planned, present)
-                self._store.link(life.name, planned.step.name, planned.fingerprint)
+                if planned.step.stage.is_shared_work and self._options.company.is_follower:
+                    self._follow(plan, planned, present, progress)
+                    return
+                artifact, result = self._carried_out(plan.life, planned, present)
+                self._store.link(plan.life.name, planned.step.name, planned.fingerprint)
         except (MlctlError, Interrupted) as failure:
             # A library may have taken a signal for a failure of its own.
-            error = self._interruption() or failure
+            error = self._options.company.blamed(self._interruption() or failure)
             self._tell(StepAborted(planned.step.name, error.what))
             progress.failures.append(Failure.of(error, planned.step.name))
             progress.results.append(_result(planned, Outcome.FAILED))
@@ -109,6 +116,7 @@ class Runner:
         # An input may have been made again by this very run.
         planned = planned.over({role: inputs[step.name] for role, step in planned.step.stage.inputs().items()})
         if planned.action is Action.REUSE and planned.artifact:
+            self._maker.agree(planned, Outcome.REUSED)
             self._tell(StepReused(name))
             self._store.tidy(planned.fingerprint)
             return planned.artifact, _result(planned, Outcome.REUSED, planned.artifact)
@@ -120,6 +128,13 @@ class Runner:
         seconds = artifact.manifest.made.seconds
         self._tell(StepFinished(name, seconds))
         return artifact, replace(_result(planned, outcome, artifact), seconds=seconds)
+
+    def _follow(self, plan: Plan, planned: PlannedStep, inputs: Mapping[str, Artifact], progress: _Progress) -> None:
+        outcome = self._maker.follow(plan.life, planned, inputs)
+        readers = (step.step.stage.inputs().values() for step in plan.steps if step.step.name in plan.followed)
+        if any(planned.step.name == each.name for read in readers for each in read):
+            progress.artifacts[planned.step.name] = self._maker.published(planned)
+        progress.results.append(_result(planned, outcome))
 
     def _judge_own_gates(self, planned: PlannedStep, artifact: Artifact, progress: _Progress) -> None:
         name = planned.step.name

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from mlctl.digests import Json
+from mlctl.engine.company import ALONE, Company
 from mlctl.engine.figures import Figure, Promise
 from mlctl.events import Tell
 
@@ -26,6 +27,8 @@ class Stage(ABC, Generic[ArtifactT_co]):
     """Raised whenever the same settings and inputs give other bytes than before."""
     is_reproducible: ClassVar[bool] = True
     """Whether every file's bytes follow from settings and inputs; not so where timings are kept."""
+    is_shared_work: ClassVar[bool] = False
+    """Whether all processes of a company run the step at once; else one of them makes it and the others wait."""
 
     @abstractmethod
     def settings(self) -> Mapping[str, Json]:
@@ -76,7 +79,8 @@ class Work:
     folder: Path
     """Empty; what is in it when `run` returns becomes the artifact."""
     resume: Path
-    """Private to this artifact; it outlives a kill and goes when the artifact is published."""
+    """Private to this artifact; it outlives a kill and goes when the artifact is published. That of a process which
+    follows is empty, and goes with the process."""
     fingerprint: str
     device: str
     """auto, cpu, cuda:N or tensorrt:N."""
@@ -90,6 +94,8 @@ class Work:
     fingerprints: Mapping[str, str]
     figures: Mapping[str, tuple[Figure, ...]]
     """Folder, fingerprint and figures of every input, by step name."""
+    company: Company = ALONE
+    """The processes that work on a shared step together."""
 
     def artifact(self, step: Step[OpenedT]) -> OpenedT:
         """The artifact of an input step, verified to be the one that was written."""

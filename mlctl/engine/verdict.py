@@ -91,3 +91,11 @@ class Verdict:
             "gates": [asdict(gate) for gate in self.gates],
             "failures": [asdict(failure) for failure in self.failures],
         }
+
+
+@dataclass(frozen=True)
+class FollowersVerdict(Verdict):
+    """The verdict of a process that another one speaks for."""
+
+    is_told: bool = True
+    """Whether the other one knows of its failures; else they are this process's to tell."""

@@ -11,6 +11,7 @@ from mlctl.errors import DataError
 from mlctl.graphs.inspection import GraphPort, inspection_of, read_graph
 from mlctl.graphs.shapes import open_axes
 from mlctl.runtime.answers import Arrays
+from mlctl.runtime.running import takes
 
 _SEED = 0
 
@@ -64,7 +65,7 @@ class GraphInputs:
         for port, array in zip(self.ports, arrays, strict=True):
             sizes = zip(port.shape[1:], array.shape[1:], strict=False)
             fits = all(isinstance(wanted, str) or wanted == given for wanted, given in sizes)
-            if port.dtype != array.dtype.name or len(port.shape) != array.ndim or not fits:
+            if not takes(port.dtype, array.dtype.name) or len(port.shape) != array.ndim or not fits:
                 wanted = f"{port.dtype} {_text(port.shape[1:])}"
                 return f"{port.name} is {wanted}, the data's rows are {array.dtype.name} {_text(array.shape[1:])}"
         return ""

@@ -16,6 +16,7 @@ from mlctl.graphs.metadata import write_properties
 from mlctl.graphs.pass_list import passes_named
 from mlctl.graphs.passes import PASS_TOLERANCE, apply_passes
 from mlctl.graphs.quiet import no_chatter
+from mlctl.graphs.recurrence import onnx_recurrence, translations
 from mlctl.graphs.saving import LARGEST_FILE, save_graph
 from mlctl.recipe.export import STANDARD_PASSES
 
@@ -28,9 +29,10 @@ _PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 Example: TypeAlias = tuple[torch.Tensor, ...]
 OpenDimensions: TypeAlias = Mapping[tuple[str, int], str]
-"""Dimensions of inputs that any size fits, beside the batch: input and axis, and the dimension's name.
+"""Dimensions that any size fits: input or output and axis, and the dimension's name.
 
-Dimensions of one name have one size in every call: `{("ids", 1): "sequence", ("mask", 1): "sequence"}`.
+Dimensions of one name have one size in every call: `{("ids", 1): "sequence", ("mask", 1): "sequence"}`. Those of
+inputs are asked for; the exporter finds those of outputs, and where one is named here, must find it open.
 """
 
 
@@ -99,15 +101,35 @@ def convert(
     """The graph of `model` as torch's exporter translates it, before any pass over it.
 
     `model` is in evaluation mode and gives one tensor [B, ...]; `example` holds its inputs [B, ...] with B of 2 or
-    more, in the dtypes that the graph shall take. Weights keep the names that they have in `model`, and nodes note
-    the modules they came from. The same model gives the same bytes, which carry no path of this machine. Raises
-    Unsupported for an operator that ONNX lacks, for control flow that depends on data, and for a network that freezes
-    the batch or another open dimension or reshapes the batch away.
+    more, in the dtypes that the graph shall take. Weights keep the names that they have in `model`, except that
+    recurrent layers hold them as ONNX orders them (`OnnxRecurrence`), and nodes note the modules they came from. The
+    same model gives the same bytes, which carry no path of this machine. Raises Unsupported for an operator that ONNX
+    lacks, for control flow that depends on data, and for a network that freezes the batch or another open dimension or
+    reshapes the batch away.
     """
+    return convert_open(
+        model,
+        example=example,
+        input_names=input_names,
+        output_names=(output_name,),
+        opset=opset,
+        dimensions={(name, 0): BATCH for name in (*input_names, output_name)} | dict(open_dimensions or {}),
+    )
+
+
+def convert_open(
+    model: torch.nn.Module,
+    *,
+    example: Example,
+    input_names: tuple[str, ...],
+    output_names: tuple[str, ...],
+    opset: int,
+    dimensions: OpenDimensions,
+) -> onnx.ModelProto:
+    """As `convert`, for a model of any number of outputs whose open dimensions, the batch among them, are all named."""
     from onnx_ir.passes import common
 
-    dimensions = open_dimensions or {}
-    program = onnx_program(model, example, input_names, output_name, opset, open_dimensions=dimensions)
+    program = onnx_program(model, example, input_names, output_names, opset, dimensions=dimensions)
     # The exporter may name a tensor as a weight is named.
     common.NameFixPass()(program.model)
     proto = program.model_proto
@@ -128,50 +150,52 @@ def onnx_program(
     model: torch.nn.Module,
     example: Example,
     input_names: tuple[str, ...],
-    output_name: str,
+    output_names: tuple[str, ...],
     opset: int,
     *,
-    open_dimensions: OpenDimensions | None = None,
+    dimensions: OpenDimensions | None = None,
 ) -> torch.onnx.ONNXProgram:
     """What torch's exporter makes of `model`: the graph, and the torch program that it was translated from.
 
-    Takes and raises what `convert` does; nothing is written.
+    Takes and raises what `convert_open` does, with every input's batch open unless `dimensions` say otherwise;
+    nothing is written.
     """
-    shapes = _open_shapes(model, example, input_names, open_dimensions or {})
-    try:
-        with no_chatter():
-            program = torch.onnx.export(
-                model,
-                example,
-                dynamo=True,
-                dynamic_shapes=shapes,
-                input_names=list(input_names),
-                output_names=[output_name],
-                opset_version=opset,
-                optimize=False,
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as failure:
-        raise _unsupported(failure, model, example, shapes) from failure
+    wanted = {(name, 0): BATCH for name in input_names} if dimensions is None else dimensions
+    with onnx_recurrence(model):
+        shapes = _open_shapes(model, example, input_names, wanted)
+        try:
+            with no_chatter():
+                program = torch.onnx.export(
+                    model,
+                    example,
+                    dynamo=True,
+                    dynamic_shapes=shapes,
+                    input_names=list(input_names),
+                    output_names=list(output_names),
+                    opset_version=opset,
+                    optimize=False,
+                    verbose=False,
+                    custom_translation_table=translations(),
+                )
+        except torch.onnx.OnnxExporterError as failure:
+            raise _unsupported(failure, model, example, shapes) from failure
     assert program is not None  # None comes only when the exporter writes a file itself
     return program
 
 
 def _open_shapes(
-    model: torch.nn.Module, example: Example, input_names: Sequence[str], open_dimensions: OpenDimensions
+    model: torch.nn.Module, example: Example, input_names: Sequence[str], dimensions: OpenDimensions
 ) -> Any:
-    sizes = {name: torch.export.Dim(name) for name in (BATCH, *open_dimensions.values())}
+    sizes = {name: torch.export.Dim(name) for name in dimensions.values()}
     shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     for name, each in zip(input_names, example, strict=True):
-        named = {axis: sizes[size] for (owner, axis), size in open_dimensions.items() if owner == name}
-        shapes[each] = {0: sizes[BATCH], **named}
+        shapes[each] = {axis: sizes[size] for (owner, axis), size in dimensions.items() if owner == name}
     return shapes.dynamic_shapes(model, example)  # type: ignore[no-untyped-call]
 
 
-def _check_open(proto: onnx.ModelProto, open_dimensions: OpenDimensions) -> None:
-    wanted = {(port.name, 0): BATCH for port in (*proto.graph.input, *proto.graph.output)} | dict(open_dimensions)
+def _check_open(proto: onnx.ModelProto, dimensions: OpenDimensions) -> None:
     ports = {port.name: port for port in (*proto.graph.input, *proto.graph.output)}
-    for (port, axis), name in wanted.items():
+    for (port, axis), name in dimensions.items():
         sizes = ports[port].type.tensor_type.shape.dim
         found = sizes[axis].dim_param or str(sizes[axis].dim_value) if axis < len(sizes) else "none"
         if found != name:
@@ -179,7 +203,7 @@ def _check_open(proto: onnx.ModelProto, open_dimensions: OpenDimensions) -> None
 
 
 def _frozen(port: str, axis: int, name: str, found: str) -> Unsupported:
-    if name == BATCH:
+    if name == BATCH and axis == 0:
         return Unsupported(
             f"the first dimension of {port!r} became {found} where every batch size should fit",
             next="let the network treat samples one by one: no reshape across the batch, no fixed batch size",

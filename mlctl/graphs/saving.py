@@ -1,8 +1,10 @@
 """A graph on disk: one file, or two where the weights are large; the same graph gives the same bytes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import onnx
@@ -34,24 +36,62 @@ _BITS: dict[int, int] = {
 """Types whose elements share a byte."""
 
 
-def save_graph(proto: onnx.ModelProto, folder: Path, *, external_above: int = LARGEST_FILE) -> Path:
-    """Write `proto` into `folder` as `model.onnx`, over what stood there, and return that file's path.
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor's bytes lie outside of its graph's file."""
 
-    With more than `external_above` bytes of tensors, initializers of 1 kB and more lie in `model.onnx.data` beside it
-    (onnx.ai, "External Data"). `proto` holds all its data, as `load_graph` gives it, and is left as it was, but that
-    such initializers may be stored raw afterwards. Raises Unsupported for a graph above 2 GiB without those, and
-    ValueError when its external data were not loaded.
+    location: str
+    offset: int
+    length: int
+
+
+def save_graph(
+    proto: onnx.ModelProto,
+    folder: Path,
+    *,
+    external_above: int = LARGEST_FILE,
+    name: str = FILE_NAME,
+    beside: Path | None = None,
+) -> Path:
+    """Write `proto` into `folder` as `name`, over what stood there, and return that file's path.
+
+    With more than `external_above` bytes of tensors, initializers of 1 kB and more lie in `NAME.data` beside it
+    (onnx.ai, "External Data"); those whose bytes are among the external data of the graph `beside`, in the same
+    folder, lie there, and count for nothing. `proto` holds all its data, as `load_graph` gives it, and is left as it
+    was, but that such initializers may be stored raw afterwards. Raises Unsupported for a graph above 2 GiB without
+    those, and ValueError when its external data were not loaded.
     """
     if any(each.data_location == onnx.TensorProto.EXTERNAL for each in stored_tensors(proto)):
         raise ValueError("the model's external data were not loaded")
-    path, data = folder / FILE_NAME, folder / DATA_NAME
+    path, data = folder / name, folder / f"{name}.data"
     data.unlink(missing_ok=True)
-    if sum(tensor_bytes(each) for each in stored_tensors(proto)) <= external_above:
-        path.write_bytes(_serialized(proto))
-        return path
-    with _moved_out(proto, data):
+    there = _external_places(beside) if beside else {}
+    large = _large_initializers(proto)
+    places = [(each, there[key]) for each in large if there and (key := _digest(each)) in there]
+    shared = {id(each) for each, _ in places}
+    if sum(tensor_bytes(each) for each in stored_tensors(proto) if id(each) not in shared) > external_above:
+        places += _laid_out([each for each in large if id(each) not in shared], data)
+    with _pointing_out(places):
         path.write_bytes(_serialized(proto))
     return path
+
+
+def _external_places(path: Path) -> dict[bytes, _Place]:
+    """Where the external data of the graph at `path` lie, by the digest of each tensor's bytes."""
+    found = {}
+    for tensor in stored_tensors(read_graph(path)):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {each.key: each.value for each in tensor.external_data}
+        place = _Place(entries["location"], int(entries["offset"]), int(entries["length"]))
+        with (path.parent / place.location).open("rb") as stream:
+            stream.seek(place.offset)
+            found[sha256(stream.read(place.length)).digest()] = place
+    return found
+
+
+def _digest(tensor: onnx.TensorProto) -> bytes:
+    return sha256(_raw(tensor)).digest()
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
@@ -96,22 +136,29 @@ def _serialized(proto: onnx.ModelProto) -> bytes:
     return content
 
 
+def _laid_out(tensors: Sequence[onnx.TensorProto], data: Path) -> list[tuple[onnx.TensorProto, _Place]]:
+    """Write the tensors into the file `data`; where each lies there."""
+    places = []
+    with data.open("wb") as stream:
+        for tensor in tensors:
+            raw = _raw(tensor)
+            stream.write(bytes(-stream.tell() % _ALIGNMENT))
+            places.append((tensor, _Place(data.name, stream.tell(), len(raw))))
+            stream.write(raw)
+    return places
+
+
 @contextmanager
-def _moved_out(proto: onnx.ModelProto, data: Path) -> Iterator[None]:
-    """Within it the large initializers of `proto` point into the file `data`, which holds them."""
-    moved: list[tuple[onnx.TensorProto, bytes]] = []
+def _pointing_out(places: Sequence[tuple[onnx.TensorProto, _Place]]) -> Iterator[None]:
+    """Within it the tensors point to their places, and hold no bytes of their own."""
+    held = [(tensor, tensor.raw_data) for tensor, _ in places]
     try:
-        with data.open("wb") as stream:
-            for tensor in _large_initializers(proto):
-                raw = _raw(tensor)
-                moved.append((tensor, raw))
-                stream.write(bytes(-stream.tell() % _ALIGNMENT))
-                set_external_data(tensor, DATA_NAME, offset=stream.tell(), length=len(raw))
-                tensor.ClearField("raw_data")
-                stream.write(raw)
+        for tensor, place in places:
+            set_external_data(tensor, place.location, offset=place.offset, length=place.length)
+            tensor.ClearField("raw_data")
         yield
     finally:
-        for tensor, raw in moved:
+        for tensor, raw in held:
             tensor.raw_data = raw
             tensor.ClearField("data_location")
             del tensor.external_data[:]

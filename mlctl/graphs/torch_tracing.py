@@ -28,7 +28,7 @@ class TracedNetwork:
     def __init__(self, model: torch.nn.Module, example: Example) -> None:
         """Trace `model`, in evaluation mode on the CPU. Raises Unsupported where it cannot be traced."""
         names = tuple(f"input_{number}" for number in range(len(example)))
-        program = onnx_program(model, example, names, "answers", OPSET).exported_program
+        program = onnx_program(model, example, names, ("answers",), OPSET).exported_program
         assert program is not None  # None comes only from a program that was read from a file
         self._module = program.graph_module
         self._inputs = tuple(_lifted(program))

@@ -60,7 +60,8 @@ class EvaluationFiles:
 
     @property
     def targets(self) -> npt.NDArray[Any]:
-        """The true answers, [N]; or the first model's, [N, ...], where a task has no truth."""
+        """The true answers, [N]; the first model's, [N, ...], where a task has no truth; [N, 0] where what is kept of
+        answers says what was true."""
         return _array(self.folder / TARGETS_FILE)
 
     def save_targets(self, targets: npt.NDArray[Any]) -> None:
@@ -72,7 +73,7 @@ class EvaluationFiles:
         np.save(self.folder / LATENCY_FILE, seconds, allow_pickle=False)
 
     def answers(self, model: str) -> npt.NDArray[Any]:
-        """What a model answered, [N, ...]."""
+        """What a model answered, or what the task keeps of it, [N, ...]."""
         return _array(self.folder / model / ANSWERS_FILE)
 
     def all_seconds(self, model: str) -> npt.NDArray[Any]:

@@ -1,17 +1,19 @@
 """Samples drawn again with replacement, and figures of every draw (Efron 1979)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from mlctl.metrics.classification import Resampler, classification_resampler
+from mlctl.metrics.classification import classification_resampler
 from mlctl.metrics.nearness import NEARNESS_FIGURES, nearness_resampler
 from mlctl.metrics.regression import REGRESSION_FIGURES, regression_resampler
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
+Resampler: TypeAlias = Callable[[Integers], Floats]
+"""Numbers of samples int64 [R, N] in, a figure of every row out, float64 [R]."""
 
 RESAMPLES = 2000
 """Draws behind every bootstrap interval; 50 of them lie outside each end of a 95 % interval."""
@@ -37,19 +39,24 @@ def resampled(name: str, answers: npt.NDArray[Any], targets: npt.NDArray[Any], i
     `answers` are probabilities float [N, C] for a classifier's figures, predictions float [N] for a regression's, and
     of the shape of `targets` for those of nearness. Raises ValueError for a name that none of them has.
     """
-    return _resampler(name, answers, targets)(indices)
+    return resampler(name, answers, targets)(indices)
 
 
 def replicates(name: str, answers: npt.NDArray[Any], targets: npt.NDArray[Any], *, seed: int) -> Floats:
-    """The figure `name` of each of `RESAMPLES` draws of all samples, float64 [RESAMPLES], in bounded memory.
+    """The figure `name` of each of `RESAMPLES` draws of all samples: `bootstrapped`, with the arrays of `resampled`."""
+    return bootstrapped(resampler(name, answers, targets), len(targets), seed=seed)
+
+
+def bootstrapped(figures: Resampler, samples: int, *, seed: int) -> Floats:
+    """What `figures` gives of each of `RESAMPLES` draws of all samples, float64 [RESAMPLES], in bounded memory.
 
     Two models' replicates with one seed are paired: their difference is the difference's own bootstrap.
     """
-    figures = _resampler(name, answers, targets)
-    return np.concatenate([figures(indices) for indices in draws(len(targets), seed=seed)])
+    return np.concatenate([figures(indices) for indices in draws(samples, seed=seed)])
 
 
-def _resampler(name: str, answers: npt.NDArray[Any], targets: npt.NDArray[Any]) -> Resampler:
+def resampler(name: str, answers: npt.NDArray[Any], targets: npt.NDArray[Any]) -> Resampler:
+    """What gives the figure `name` of resamples, for the arrays that `resampled` takes; raises what that raises."""
     if name in NEARNESS_FIGURES:
         return nearness_resampler(name, answers, targets)
     build = regression_resampler if name in REGRESSION_FIGURES else classification_resampler

@@ -48,27 +48,37 @@ class Normalization(nn.Module):
         return values
 
 
+class TokenNumbers(nn.Module):
+    """Tokens as a network looks them up: [B, T] of any whole number type → [B, T] int64."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw.to(torch.int64)
+
+
 class CompleteModel(nn.Module):
     """Raw inputs in, answers out.
 
-    `network` takes float32 inputs, one for each of `input_scaling`, and gives raw outputs [B, outputs]; `finish` turns
-    those into answers (probabilities, or numbers in the target's own unit). Training uses `raw_outputs`, exporting
-    the whole; both run the same arithmetic on the inputs.
+    `network` takes one input for each of `input_scaling`, float32, or tokens as int64 where there is None; and gives
+    raw outputs [B, outputs], or [B, T, outputs] for tokens [B, T]. `finish` turns those into answers (probabilities,
+    numbers in the target's own unit, logits). Training uses `raw_outputs`, exporting the whole; both run the same
+    arithmetic on the inputs.
     """
 
-    def __init__(self, network: nn.Module, input_scaling: tuple[InputScaling, ...], finish: nn.Module) -> None:
+    def __init__(self, network: nn.Module, input_scaling: tuple[InputScaling | None, ...], finish: nn.Module) -> None:
         super().__init__()
-        self.normalizations = nn.ModuleList(Normalization(scaling) for scaling in input_scaling)
+        self.preparations = nn.ModuleList(
+            TokenNumbers() if scaling is None else Normalization(scaling) for scaling in input_scaling
+        )
         self.network = network
         self.finish = finish
 
     def preprocess(self, *raw: Tensor) -> tuple[Tensor, ...]:
         """What the network sees of raw inputs [B, ...]. Raises ValueError where inputs are missing or too many."""
-        pairs = zip(self.normalizations, raw, strict=True)
-        return tuple(normalization(values) for normalization, values in pairs)
+        pairs = zip(self.preparations, raw, strict=True)
+        return tuple(preparation(values) for preparation, values in pairs)
 
     def raw_outputs(self, *raw: Tensor) -> Tensor:
-        """The network's outputs [B, outputs] before `finish`."""
+        """The network's outputs before `finish`."""
         outputs: Tensor = self.network(*self.preprocess(*raw))
         return outputs
 

@@ -35,6 +35,11 @@ class ModelInput:
     shape: tuple[int, ...]
     columns: tuple[str, ...] = ()
 
+    @property
+    def holds_tokens(self) -> bool:
+        """Whether the input is a row of tokens [T] to be looked up, and not numbers to be scaled."""
+        return self.dtype == "int64"
+
 
 @dataclass(frozen=True)
 class ModelConfig:

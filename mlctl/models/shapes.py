@@ -32,5 +32,14 @@ def image_shape(arch: str, input_shapes: tuple[tuple[int, ...], ...]) -> tuple[i
     return channels, height, width
 
 
+def require_tokens(arch: str, input_shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Raise StepFailed unless a network over tokens is given one input, a row of tokens."""
+    if len(input_shapes) != 1 or len(input_shapes[0]) != 1:
+        raise StepFailed(
+            f"{arch} takes one row of tokens, the data has {_listed(input_shapes)}",
+            next="choose `model: {arch: mlp}` for columns of numbers, or `prepare.task: language-modeling` for text",
+        )
+
+
 def _listed(shapes: tuple[tuple[int, ...], ...]) -> str:
     return " and ".join(str(list(shape)) for shape in shapes) or "no input"

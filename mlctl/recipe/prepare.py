@@ -56,7 +56,7 @@ class SplitByFiles(Settings):
     """Every split has its own files, so `source` is left out."""
 
     files: SplitFiles
-    """Paths or globs, beside the recipe; for images, folders of class folders."""
+    """What `source` can be, for each split."""
 
     validation: PositiveFraction = 0.1
     """Share of the train files' rows that becomes the validation split when no files are given for it."""
@@ -85,16 +85,11 @@ class DataSettings(Settings):
     """What the model is for."""
 
     source: Names | None = None
-    """A path, a glob, a folder of class folders, or a list of these, beside the recipe."""
+    """A path, a glob, a folder of class folders, an archive or some of its files (`a.zip!*.csv`), beside the recipe;
+    `https://host/file#sha256=…`, `hf://datasets/owner/name@commit/file`; or a list of these."""
 
     split: SplitSettings = SplitByShare()
     """Which rows are learnt from, steer, and measure."""
-
-    on_bad: Literal["fail", "skip"] = "fail"
-    """What a row does that cannot be used: fail the step, or be set aside, named and counted."""
-
-    duplicates: Literal["keep", "drop"] = "keep"
-    """`drop` keeps the first of rows that are equal in every input and in the target."""
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> Self:
@@ -106,6 +101,16 @@ class DataSettings(Settings):
         return self
 
 
+class RowData(DataSettings):
+    """What every task's data has that consists of rows."""
+
+    on_bad: Literal["fail", "skip"] = "fail"
+    """What a row does that cannot be used: fail the step, or be set aside, named and counted."""
+
+    duplicates: Literal["keep", "drop"] = "keep"
+    """`drop` keeps the first of rows that are equal in every input and in the target."""
+
+
 class ImageSettings(Settings):
     """How pixels are found and read."""
 
@@ -113,7 +118,7 @@ class ImageSettings(Settings):
     """The columns that hold the pixels, as names or globs, row by row of the image; files of images need none."""
 
     shape: tuple[Count, Count, Count]
-    """Channels, height and width; image files are converted and resized to it."""
+    """Channels, height and width; image files are converted and resized to it, IDX and CIFAR files have it."""
 
     scale: Positive = 255.0
     """The pixel value that becomes 1; the exported graph divides by it."""
@@ -122,7 +127,7 @@ class ImageSettings(Settings):
     """Also subtract the mean and divide by the deviation of each channel of the train split, in the graph."""
 
 
-class ImageClassificationData(DataSettings):
+class ImageClassificationData(RowData):
     """Images, each of one class."""
 
     task: Literal["image-classification"]
@@ -132,7 +137,8 @@ class ImageClassificationData(DataSettings):
     """The input."""
 
     label: str | None = None
-    """The column that holds the class; a folder of class folders needs none."""
+    """The column that holds the class; class folders, IDX and CIFAR files need none. Of CIFAR-100's two labels `fine`
+    is taken, unless this is `coarse`."""
 
 
 class FeatureSettings(Settings):
@@ -145,7 +151,7 @@ class FeatureSettings(Settings):
     """Subtract the mean and divide by the deviation of the train split, in the exported graph."""
 
 
-class RegressionData(DataSettings):
+class RegressionData(RowData):
     """Rows of numbers, each with a number to predict."""
 
     task: Literal["regression"]
@@ -167,7 +173,7 @@ class RegressionData(DataSettings):
         return self
 
 
-class EmbeddingData(DataSettings):
+class EmbeddingData(RowData):
     """Arrays for models that were trained elsewhere; there is nothing to learn from.
 
     A source is an `.npz` file, or several that hold the same arrays: every array (uint8, float32 or int64, the first
@@ -187,7 +193,65 @@ class EmbeddingData(DataSettings):
         return self
 
 
+class CharacterTokens(Settings):
+    """Every character of the train split is a token."""
+
+    kind: Literal["characters"] = "characters"
+    """One token for each character; where other splits have ones that the train split lacks, these are the token
+    `<unknown>`."""
+
+
+class ByteTokens(Settings):
+    """Every byte of the text's UTF-8 is a token."""
+
+    kind: Literal["bytes"]
+    """256 tokens, for any text."""
+
+
+class PairTokens(Settings):
+    """Byte-pair encoding (Sennrich et al. 2016), learnt from the train split."""
+
+    kind: Literal["bpe"]
+    """Frequent sequences of bytes become one token."""
+
+    vocabulary: Annotated[int, Field(ge=257, le=1_000_000)] = 8192
+    """Tokens in all, the 256 bytes included; a train split of more than 32 MiB is learnt from in parts, spread evenly,
+    and one with too few frequent pairs gives fewer."""
+
+
+TokenSettings: TypeAlias = Annotated[CharacterTokens | ByteTokens | PairTokens, Field(discriminator="kind")]
+"""The one table of tokens."""
+
+
+class LanguageModelingData(DataSettings):
+    """Text, whose next token is to be predicted.
+
+    A source is any number of plain text files in UTF-8, read one after the other: as they are, but for a byte order
+    mark, and with a line feed between two files where the first one does not end its last line.
+    """
+
+    task: Literal["language-modeling"]
+    """The next token of a text, at every place."""
+
+    tokens: TokenSettings = CharacterTokens()
+    """What text is cut into."""
+
+    context: Annotated[int, Field(ge=2, le=65_536)] = 256
+    """Tokens of one sample."""
+
+    split: Annotated[
+        Annotated[SplitByShare, Tag("share")] | Annotated[SplitByFiles, Tag("files")], Discriminator(_kind_of_split)
+    ] = SplitByShare()
+    """Which parts of the text are learnt from, steer, and measure: contiguous ones, in this order, or files."""
+
+    @model_validator(mode="after")
+    def _has_no_classes(self) -> Self:
+        if self.split.stratify:
+            raise ValueError("split.stratify needs classes; a text has none")
+        return self
+
+
 PrepareSettings: TypeAlias = Annotated[
-    ImageClassificationData | RegressionData | EmbeddingData, Field(discriminator="task")
+    ImageClassificationData | RegressionData | EmbeddingData | LanguageModelingData, Field(discriminator="task")
 ]
 """The one table of tasks that a recipe can name; `mlctl.tasks.table` holds what each does."""

@@ -41,6 +41,12 @@ class TaskVocabulary:
     watched: tuple[str, ...]
     networks: tuple[str, ...]
     """Networks of the recipe language that can take the task's inputs; none where there is nothing to learn from."""
+    has_classes: bool = False
+    """Whether one of several classes is predicted, so that labels can be smoothed."""
+    has_labels: bool = False
+    """Whether every sample is of one class, so that classes can be weighed."""
+    has_images: bool = False
+    """Whether the inputs are images, so that they can be augmented."""
 
 
 TASKS: dict[str, TaskVocabulary] = {
@@ -56,7 +62,10 @@ TASKS: dict[str, TaskVocabulary] = {
         },
         default=("accuracy", "precision", "recall", "f1", "log_loss"),
         watched=("loss", "accuracy"),
-        networks=("linear", "mlp", "cnn"),
+        networks=("linear", "mlp", "cnn", "resnet", "vit"),
+        has_classes=True,
+        has_labels=True,
+        has_images=True,
     ),
     "regression": TaskVocabulary(
         main="rmse",
@@ -71,6 +80,19 @@ TASKS: dict[str, TaskVocabulary] = {
         default=("cosine", "worst_cosine"),
         watched=(),
         networks=(),
+    ),
+    "language-modeling": TaskVocabulary(
+        main="bits_per_character",
+        metrics={
+            "bits_per_character": "lower",
+            "perplexity": "lower",
+            "loss": "lower",
+            "accuracy": "higher",
+        },
+        default=("bits_per_character", "perplexity", "loss", "accuracy"),
+        watched=("loss", "bits_per_character", "accuracy"),
+        networks=("transformer", "lstm", "gru"),
+        has_classes=True,
     ),
 }
 """The one table of tasks' metrics; `mlctl.tasks.table` holds what each task does."""

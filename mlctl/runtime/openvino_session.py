@@ -18,7 +18,7 @@ from openvino import frontend
 from mlctl.errors import DataError, MlctlError, NoSuchDevice, StepFailed
 from mlctl.runtime.answers import Arrays
 from mlctl.runtime.machine import this_processor
-from mlctl.runtime.running import Port, Runtime
+from mlctl.runtime.running import Port, Runtime, takes
 
 _REFUSALS = (
     RuntimeError,
@@ -70,13 +70,13 @@ class OpenVinoSession:
         self._own = threading.local()
 
     def __call__(self, inputs: Arrays) -> npt.NDArray[Any]:
-        """The first output for one batch; `inputs` in the order, and of the dtypes, of `self.inputs`.
+        """The first output for one batch; `inputs` in the order of `self.inputs`, of dtypes that it `takes`.
 
         Raises StepFailed for a batch that does not fit the graph.
         """
         # OpenVINO itself would convert other dtypes, and answer what no other runtime answers.
         for port, array in zip(self.inputs, inputs, strict=True):
-            if array.dtype != port.dtype or not _fits(array.shape, port.shape):
+            if not takes(port.dtype, array.dtype.name) or not _fits(array.shape, port.shape):
                 raise self._unfit(f"{port.name} is {array.dtype} {list(array.shape)}, not {port.dtype} {port.shape}")
         request = getattr(self._own, "request", None)
         if request is None:

@@ -1,13 +1,17 @@
 """What every runtime offers: a loaded graph that answers batches."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
 from mlctl.runtime.answers import Arrays
 
 Runtime: TypeAlias = Literal["onnxruntime", "openvino"]
+
+_TOKENS: Final = ("uint8", "uint16", "uint32")
+"""What tokens are stored in, while graphs take them as int32 or int64."""
 
 
 @dataclass(frozen=True)
@@ -39,4 +43,16 @@ class Running(Protocol):
         """What the graph gives, in its order."""
 
     def __call__(self, inputs: Arrays, /) -> npt.NDArray[Any]:
-        """The first output for one batch; `inputs` in the order, and of the dtypes, of `self.inputs`."""
+        """The first output for one batch; `inputs` in the order of `self.inputs`, of dtypes that it `takes`."""
+
+
+def takes(wanted: str, given: str) -> bool:
+    """Whether a graph's input of the NumPy dtype `wanted` can be given one of `given`: the same, or tokens that all
+    fit."""
+    return wanted == given or (wanted in ("int32", "int64") and given in _TOKENS and np.can_cast(given, wanted, "safe"))
+
+
+def widened(array: npt.NDArray[Any], wanted: str) -> npt.NDArray[Any]:
+    """The array in the dtype that a graph takes, where `takes` says that it can be given it; else as it is."""
+    given = array.dtype.name
+    return array.astype(wanted) if given != wanted and takes(wanted, given) else array

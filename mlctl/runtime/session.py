@@ -10,7 +10,7 @@ import onnxruntime
 from mlctl.errors import DataError, NoSuchDevice
 from mlctl.runtime.answers import Arrays
 from mlctl.runtime.refusals import REFUSALS, at_loading, at_running
-from mlctl.runtime.running import Port, Runtime
+from mlctl.runtime.running import Port, Runtime, widened
 
 Provider: TypeAlias = str | tuple[str, dict[str, str]]
 
@@ -89,7 +89,7 @@ class OnnxSession:
         self._names = [port.name for port in self.outputs]
 
     def __call__(self, inputs: Arrays) -> npt.NDArray[Any]:
-        """The first output for one batch; `inputs` in the order, and of the dtypes, of `self.inputs`.
+        """The first output for one batch; `inputs` in the order of `self.inputs`, of dtypes that it `takes`.
 
         Raises StepFailed for a batch that does not fit the graph, OutOfMemory for one that does not fit the machine.
         """
@@ -105,7 +105,7 @@ class OnnxSession:
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
     def _run(self, names: list[str], inputs: Arrays) -> Arrays:
-        feed = {port.name: array for port, array in zip(self.inputs, inputs, strict=True)}
+        feed = {port.name: widened(array, port.dtype) for port, array in zip(self.inputs, inputs, strict=True)}
         try:
             return tuple(np.asarray(each) for each in self._session.run(names, feed))
         except REFUSALS as refusal:

@@ -14,6 +14,7 @@ from mlctl.graphs.external_files import model_files
 from mlctl.recipe.export import ExportSettings
 from mlctl.stages.artifacts import Data, OnnxModel
 from mlctl.stages.export_figures import PARITY_BATCHES, export_conditions, export_promises
+from mlctl.stages.tokenizer import keep_tokenizer
 from mlctl.stages.wiring import Above
 from mlctl.units import parse_size
 
@@ -78,7 +79,9 @@ class Adopt(Stage[OnnxModel]):
         from mlctl.stages.exporting import finished_export
         from mlctl.tasks.table import TASKS
 
-        data = PreparedData.open(work.artifact(self._data).folder)
+        folder = work.artifact(self._data).folder
+        keep_tokenizer(folder, work.folder)
+        data = PreparedData.open(folder)
         rows = data.split("validation").inputs
         task = TASKS[data.description.task]
         self._check()

@@ -30,7 +30,8 @@ def assemble_examined(examined: Examined) -> Life:
     for wanted in recipe.steps:
         try:
             if wanted.name not in examined.broken:
-                steps.append(Step(wanted.name, STAGES[wanted.stage](wanted.settings, Above(recipe, steps))))
+                above = Above(recipe, steps, wanted.name)
+                steps.append(Step(wanted.name, STAGES[wanted.stage](wanted.settings, above)))
         except WiringError as error:
             # What a step cannot be given may be what a broken step above it would have made.
             if not examined.broken:

@@ -5,9 +5,13 @@ from collections.abc import Sequence
 
 from mlctl.data.description import DataDescription
 from mlctl.engine.figures import Figure
-from mlctl.models.files import ModelConfig
+from mlctl.models.files import ModelConfig, ModelInput
 
-PIPELINES = {"image-classification": "image-classification", "regression": "tabular-regression"}
+PIPELINES = {
+    "image-classification": "image-classification",
+    "regression": "tabular-regression",
+    "language-modeling": "text-generation",
+}
 
 
 def model_card(config: ModelConfig, data: DataDescription, figures: Sequence[Figure]) -> str:
@@ -16,13 +20,14 @@ def model_card(config: ModelConfig, data: DataDescription, figures: Sequence[Fig
     front = ["---", "library_name: mlctl", "tags:", f"- {config.network.arch}"]
     front += [f"pipeline_tag: {PIPELINES.get(config.task, config.task)}", "---"]
     rows = [f"| {figure.figure} | {figure.value:.6g} |" for figure in figures]
-    sizes = ", ".join(f"{count:,} {split}" for split, count in data.rows.items())
+    counts, unit = (data.tokens, "tokens") if data.vocabulary else (data.rows, "rows")
+    sizes = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     lines = [
         *front,
         "",
         f"# {config.network.arch} for {config.task}",
         "",
-        f"Trained on {sizes} rows. Load `model.safetensors` into the network that `config.json` describes.",
+        f"Trained on {sizes} {unit}. Load `model.safetensors` into the network that `config.json` describes.",
         "",
         "| figure | value |",
         "| --- | --- |",
@@ -36,7 +41,12 @@ def model_card(config: ModelConfig, data: DataDescription, figures: Sequence[Fig
         "",
         "## Input and output",
         "",
-        *(f"- input `{each.name}`: {each.dtype} {list(each.shape)}, raw values" for each in config.inputs),
+        *(_input_line(each) for each in config.inputs),
         f"- outputs: {config.outputs}" + (f", labels {', '.join(config.labels[:20])}" if config.labels else ""),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _input_line(taken: ModelInput) -> str:
+    what = "tokens of `tokenizer.json`" if taken.holds_tokens else "raw values"
+    return f"- input `{taken.name}`: {taken.dtype} {list(taken.shape)}, {what}"

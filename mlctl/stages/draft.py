@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlctl.data.origins import TABLE_SUFFIXES
+from mlctl.data.sources import SOURCES
 from mlctl.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def draft_recipe(data: Path, target: str | None, base: Path) -> str:
     """
     from mlctl.data.inspection import FolderInspection, inspect
 
-    if data.is_file() and not data.name.lower().endswith(TABLE_SUFFIXES):
-        raise DataError(
-            "a recipe can name no file of this kind", where=data, next=f"give a table: {', '.join(TABLE_SUFFIXES)}"
-        )
+    tables = [kind for kind in SOURCES if kind.is_table]
+    if data.is_file() and not any(kind.recognizes(data.name) for kind in tables):
+        endings = ", ".join(ending for kind in tables for ending in kind.endings)
+        raise DataError("no recipe can be drafted for a file of this kind", where=data, next=f"give a table: {endings}")
     found = inspect(data)
     source = os.path.relpath(data, base)
     if isinstance(found, FolderInspection):

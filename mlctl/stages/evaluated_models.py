@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mlctl.data.description import DataDescription
 from mlctl.engine.stage import Work
 from mlctl.errors import StepFailed
-from mlctl.models.files import ModelConfig, ModelInput
+from mlctl.models.files import ModelConfig
 from mlctl.recipe.evaluate import EvalSettings
 from mlctl.runtime.answers import Arrays
 from mlctl.runtime.answers import Model as Callable
@@ -15,7 +15,7 @@ from mlctl.runtime.running import Runtime
 from mlctl.stages.artifacts import Model, OnnxModel
 from mlctl.tasks.table import TASKS
 from mlctl.training.devices import resolve_device
-from mlctl.training.trained import as_callable, stored_model, use_threads
+from mlctl.training.trained import as_callable, model_inputs, stored_model, use_threads
 
 
 class EvaluatedModels:
@@ -76,7 +76,7 @@ class EvaluatedModels:
 
     def _require_fit(self, name: str, config: ModelConfig) -> None:
         """Raise StepFailed where the model learnt other inputs or classes: its figures would be nonsense."""
-        given = tuple(ModelInput(field.name, field.dtype, field.shape, field.columns) for field in self._data.inputs)
+        given = model_inputs(TASKS[self._data.task], self._data)
         if (config.inputs, config.labels) != (given, self._data.labels):
             what = "inputs" if config.inputs != given else "classes"
             raise StepFailed(

@@ -9,10 +9,12 @@ from mlctl.digests import Json
 from mlctl.engine.figures import Figure, Promise
 from mlctl.engine.stage import Stage, Step, Work
 from mlctl.recipe.export import ExportSettings
+from mlctl.recipe.networks import STATEFUL
 from mlctl.recipe.wiring import is_model_file
 from mlctl.stages.adopting import Adopt
 from mlctl.stages.artifacts import Data, OnnxModel, TrainedModel
 from mlctl.stages.export_figures import export_conditions, export_promises
+from mlctl.stages.tokenizer import keep_tokenizer
 from mlctl.stages.wiring import Above
 from mlctl.units import parse_size
 
@@ -23,10 +25,14 @@ class Export(Stage[OnnxModel]):
     name = "export"
     revision = 2
 
-    def __init__(self, settings: ExportSettings, model: Step[TrainedModel], data: Step[Data]) -> None:
+    def __init__(
+        self, settings: ExportSettings, model: Step[TrainedModel], data: Step[Data], *, decodes: bool = False
+    ) -> None:
+        """With `decodes` the network is one of STATEFUL, whose decoder is exported too."""
         self._settings = settings
         self._model = model
         self._data = data
+        self._decodes = decodes
 
     @classmethod
     def wired(cls, settings: ExportSettings, above: Above) -> "Export | Adopt":
@@ -34,7 +40,7 @@ class Export(Stage[OnnxModel]):
         if settings.from_ and is_model_file(settings.from_) and not above.has(settings.from_):
             return Adopt.wired(settings, settings.from_, above)
         model = above.trained(settings.from_)
-        return cls(settings, model, above.data_of(model))
+        return cls(settings, model, above.data_of(model), decodes=above.network(model) in STATEFUL)
 
     def settings(self) -> Mapping[str, Json]:
         """The operator set and the passes; the tolerance judges the graph and does not change it."""
@@ -47,11 +53,11 @@ class Export(Stage[OnnxModel]):
 
     def promises(self) -> tuple[Promise, ...]:
         """How far the graph's answers are from torch's, its size, and what every pass did to it."""
-        return export_promises(self._settings)
+        return export_promises(self._settings, decodes=self._decodes)
 
     def conditions(self) -> tuple[str, ...]:
-        """The graph answers as torch does."""
-        return export_conditions(self._settings)
+        """The graph answers as torch does; so does the decoder's, if there is one."""
+        return export_conditions(self._settings, decodes=self._decodes)
 
     def run(self, work: Work) -> tuple[Figure, ...]:
         """Export, and compare on rows of the validation split."""
@@ -65,7 +71,9 @@ class Export(Stage[OnnxModel]):
 
         use_threads(work.threads)
         config, model = stored_model(work.artifact(self._model).folder, work.code)
-        rows = PreparedData.open(work.artifact(self._data).folder).split("validation").inputs
+        data = work.artifact(self._data).folder
+        keep_tokenizer(data, work.folder)
+        rows = PreparedData.open(data).split("validation").inputs
         task = TASKS[config.task]
         metadata = GraphMetadata(
             task=config.task,
@@ -76,15 +84,20 @@ class Export(Stage[OnnxModel]):
         )
         proto = convert(
             model,
-            example=example_of(rows),
+            example=example_of(rows, config),
             input_names=tuple(each.name for each in config.inputs),
             output_name=task.output_name,
             opset=self._settings.opset,
+            open_dimensions=task.open_dimensions,
         )
         write_properties(proto, metadata.to_properties())
         reference = as_callable(model, resolve_device("cpu"))
         found = finished_export(proto, reference, rows, decision=task.decision, settings=self._settings, work=work)
-        return found.figures
+        if not self._decodes:
+            return found.figures
+        from mlctl.stages.exporting_decoder import finished_decoder
+
+        return found.figures + finished_decoder(model.network, rows, metadata, self._settings, work)
 
     def open(self, folder: Path) -> OnnxModel:
         """The graph."""

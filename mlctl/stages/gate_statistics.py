@@ -11,7 +11,7 @@ from mlctl.metrics.classification import Booleans
 from mlctl.metrics.evaluation_files import EvaluationFiles
 from mlctl.metrics.intervals import Interval, replicate_interval, samples_to_decide, wilson_interval
 from mlctl.metrics.paired import mcnemar, rate_difference_interval
-from mlctl.metrics.resampling import Floats, percentile_replicates, replicates
+from mlctl.metrics.resampling import Floats, bootstrapped, percentile_replicates
 from mlctl.metrics.speed import faster_replicates
 from mlctl.tasks.table import TASKS
 
@@ -93,7 +93,9 @@ def _bootstrapped(gate: Gate, files: EvaluationFiles, confidence: float) -> Diff
 
 def _metric_replicates(name: FigureName, files: EvaluationFiles) -> Floats:
     assert name.model
-    return replicates(name.figure, files.answers(name.model), files.targets, seed=BOOTSTRAP_SEED)
+    targets = files.targets
+    figures = TASKS[files.index.task].resampler(name.figure, files.answers(name.model), targets)
+    return bootstrapped(figures, len(targets), seed=BOOTSTRAP_SEED)
 
 
 def _latency_replicates(name: FigureName, files: EvaluationFiles) -> Floats:

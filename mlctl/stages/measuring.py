@@ -19,6 +19,7 @@ from mlctl.runtime.answers import answer
 from mlctl.runtime.latency import measure_latency, summary
 from mlctl.stages.artifacts import Data, Model, OnnxModel
 from mlctl.stages.evaluated_models import EvaluatedModels
+from mlctl.stages.tokenizer import require_same_tokens
 from mlctl.tasks.pairing import metric_difference
 from mlctl.tasks.table import TASKS
 from mlctl.tasks.task import Answers
@@ -49,11 +50,12 @@ class Measuring:
         self._parents = asked.parents
         self._work = work
         self._models = models
-        prepared = PreparedData.open(data.folder)
-        self._data = prepared.description
+        self._folder = data.folder
+        self._prepared = PreparedData.open(data.folder)
+        self._data = self._prepared.description
         self._task = TASKS[self._data.task]
-        self._split = prepared.split(asked.settings.split)
-        self._targets = self._split.targets
+        self._split = self._prepared.split(asked.settings.split)
+        self._targets = self._task.kept_targets(self._split.targets)
         self._opened = EvaluatedModels(models, asked.settings, work, self._data, self._split.inputs)
 
     def figures(self) -> tuple[Figure, ...]:
@@ -89,14 +91,18 @@ class Measuring:
         return (rows, *(figure for figures in found.values() for figure in figures))
 
     def _answers(self, name: str) -> Answers:
+        require_same_tokens(name, self._models[name].folder, self._folder)
         folder = self._work.folder / name
         folder.mkdir()
         model = self._opened.open(name, self._work.threads)
-        found = answer(model, self._split.inputs, ANSWER_BATCH, folder / ANSWERS_FILE)
+        found = answer(model, self._split.inputs, ANSWER_BATCH, folder / ANSWERS_FILE, self._kept)
         report = self._task.report(found, self._targets, self._data.labels)
         if report:
             (folder / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
         return found
+
+    def _kept(self, answers: Answers, rows: slice) -> Answers:
+        return self._task.kept(answers, self._split.targets[rows], self._prepared)
 
     def _metric_figures(self, name: str, answers: Answers) -> Iterator[Figure]:
         for each in self._task.measure(self._metrics, answers, self._targets, self._settings.confidence):

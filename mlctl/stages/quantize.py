@@ -12,6 +12,7 @@ from mlctl.engine.stage import Stage, Step, Work
 from mlctl.recipe.quantize import AwareQuantization, QuantizeCommon
 from mlctl.runtime.machine import this_processor
 from mlctl.stages.artifacts import Data, OnnxModel
+from mlctl.stages.tokenizer import keep_tokenizer
 from mlctl.stages.unbuilt import AwareTraining
 from mlctl.stages.wiring import Above
 
@@ -20,7 +21,7 @@ class Quantize(Stage[OnnxModel]):
     """A graph with float weights in, one with integers out."""
 
     name = "quantize"
-    revision = 1
+    revision = 2
 
     def __init__(self, settings: QuantizeCommon, model: Step[OnnxModel], data: Step[Data], seed: int) -> None:
         self._settings = settings
@@ -67,6 +68,7 @@ class Quantize(Stage[OnnxModel]):
         from mlctl.stages.quantizing import Quantizing
 
         model, data = work.artifact(self._model), work.artifact(self._data)
+        keep_tokenizer(data.folder, work.folder)
         return Quantizing(self._settings, self._scheme(), self._seed, model, data, work).figures()
 
     def open(self, folder: Path) -> OnnxModel:

@@ -72,10 +72,11 @@ class Making:
 
     @property
     def method(self) -> str:
-        """The recipe's method, or for `auto` the one that the graph asks for."""
+        """The recipe's method, or for `auto` the one that the graph and its data ask for."""
         if isinstance(self.settings, AutoQuantization):
             recurs = any(node.op_type in RECURRENT for node in self.nodes.graph.node)
-            return "dynamic" if recurs or attends(self.nodes) else "static"
+            is_of_text = self.prepared.description.vocabulary > 0
+            return "dynamic" if is_of_text or recurs or attends(self.nodes) else "static"
         return str(getattr(self.settings, "method"))  # noqa: B009
 
     def quantizer(self) -> Quantizer:
@@ -109,6 +110,11 @@ class Making:
         train = self.prepared.split("train")
         classes = train.targets if self.prepared.description.labels else None
         return Rows(train.inputs, calibration_rows(len(train), samples, self.seed, classes))
+
+    def batches(self) -> list[Arrays]:
+        """Batches of every input of the graph, from the train split, for a quantizer that looks at activations."""
+        rows = self.rows(GPTQ_ROWS)
+        return [rows.between(start, min(start + GPTQ_BATCH, len(rows))) for start in range(0, len(rows), GPTQ_BATCH)]
 
 
 @dataclass(frozen=True)
@@ -161,16 +167,12 @@ def _dynamic(making: Making) -> Quantizer:
 def _weight_only(making: Making) -> WeightOnlyQuantizer:
     settings = making.settings
     assert isinstance(settings, WeightOnlyQuantization)
-    batches: list[Arrays] = []
-    if settings.algorithm == "gptq":
-        rows = making.rows(GPTQ_ROWS)
-        batches = [rows.between(start, min(start + GPTQ_BATCH, len(rows))) for start in range(0, len(rows), GPTQ_BATCH)]
     return WeightOnlyQuantizer(
         making.model,
         BlockForm(settings.bits, settings.block_size, settings.symmetric),
         making.excluded,
         algorithm=settings.algorithm,
-        rows=batches,
+        rows=making.batches() if settings.algorithm == "gptq" else (),
         threads=making.work.threads,
     )
 

@@ -17,17 +17,20 @@ from mlctl.engine.figures import Figure, Kind
 from mlctl.engine.stage import Work
 from mlctl.errors import StepFailed
 from mlctl.events import Warned
+from mlctl.graphs.decoding import decoder_difference, write_decoder
 from mlctl.graphs.inspection import inspect
 from mlctl.graphs.metadata import PREFIX, write_properties
-from mlctl.graphs.saving import save_graph
+from mlctl.graphs.saving import FILE_NAME, LARGEST_FILE, save_graph
 from mlctl.metrics.speed import faster_than
 from mlctl.recipe.quantize import QuantizeCommon
 from mlctl.runtime.answers import first_rows
+from mlctl.runtime.generation import DECODER_NAME
 from mlctl.runtime.latency import Floats, measure_latency, summary
 from mlctl.runtime.session import OnnxSession
 from mlctl.stages.artifacts import Data, OnnxModel
 from mlctl.stages.quantization_judge import CONFIDENCE, Judge
 from mlctl.stages.quantizers import Making, require_nodes
+from mlctl.stages.quantizing_decoder import quantized_decoder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -64,6 +67,7 @@ class Quantizing:
         require_nodes(quantizer)
         kept = self._kept(quantizer)
         self._write(kept.model)
+        self._write_decoder({*self._making.excluded, *slow, *(node for node, _ in kept.kept)})
         compared = self._judge.compared(kept.model)
         self._report(quantizer, kept, slow)
         self._work.choices.update({f"float[{node}]": f"{decibels:.1f} dB" for node, decibels in kept.kept})
@@ -131,12 +135,28 @@ class Quantizing:
         )
 
     def _write(self, model: "ModelProto") -> None:
-        properties = {
+        write_properties(model, self._properties())
+        save_graph(model, self._work.folder)
+
+    def _write_decoder(self, floats: Collection[str]) -> None:
+        """That of a language model, beside its own graph; `floats` names nodes of this one that stayed in float."""
+        decoder = quantized_decoder(self._making, floats, self._work)
+        if decoder is None:
+            return
+        write_properties(decoder, self._properties())
+        write_decoder(decoder, self._work.folder, external_above=LARGEST_FILE)
+        whole, steps = (
+            OnnxSession(self._work.folder / name, threads=self._work.threads) for name in (FILE_NAME, DECODER_NAME)
+        )
+        # Where ranges are found for every call, one token and a whole text do not have the same.
+        found = decoder_difference(whole, steps, self._rows[0])
+        self._work.choices["decoder"] = f"logits of single tokens are within {found:.3g} of those of whole texts"
+
+    def _properties(self) -> dict[str, str]:
+        return {
             f"{PREFIX}fingerprint": self._work.fingerprint,
             f"{PREFIX}quantization": canonical({"method": self._making.method, **self._types()}).decode(),
         }
-        write_properties(model, properties)
-        save_graph(model, self._work.folder)
 
     def _types(self) -> dict[str, Any]:
         scheme = self._making.scheme

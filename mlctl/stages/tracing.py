@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlctl.data.description import DataDescription
 from mlctl.data.prepared import PreparedData
 from mlctl.errors import DataError
 from mlctl.graphs.tensor_parity import TensorParity, require_rows, tensor_parity
 from mlctl.graphs.torch_tracing import TracedNetwork
 from mlctl.graphs.tracing import Traced, TracedGraph
+from mlctl.models.files import ModelInput
 from mlctl.runtime.answers import Arrays, first_rows
 from mlctl.stages.forms import NAME_THE_DATA, Form
-from mlctl.training.trained import example_of, stored_model, use_threads
+from mlctl.tasks.table import TASKS
+from mlctl.training.trained import example_of, model_inputs, stored_model, use_threads
 
 SPLIT = "validation"
 
@@ -44,21 +45,23 @@ def trace(a: Form, b: Form, data: Path, settings: TraceSettings) -> Trace:
     """
     use_threads(settings.threads)
     prepared = PreparedData.open(data)
-    rows = tuple(each[: settings.rows] for each in prepared.split(SPLIT).inputs)
+    inputs = model_inputs(TASKS[prepared.description.task], prepared.description)
+    pairs = zip(prepared.split(SPLIT).inputs, inputs, strict=True)
+    rows = tuple(each[: settings.rows].astype(field.dtype, copy=False) for each, field in pairs)
     require_rows(rows)
-    first, second = (_traced(each, prepared.description, rows, settings) for each in (a, b))
+    first, second = (_traced(each, inputs, rows, settings) for each in (a, b))
     return Trace(a, b, data, tensor_parity(first, second, rows, tolerance=settings.tolerance))
 
 
-def _traced(of: Form, data: DataDescription, rows: Arrays, settings: TraceSettings) -> Traced:
-    given = tuple((field.name, field.dtype, field.shape) for field in data.inputs)
+def _traced(of: Form, inputs: tuple[ModelInput, ...], rows: Arrays, settings: TraceSettings) -> Traced:
+    given = tuple((field.name, field.dtype, field.shape) for field in inputs)
     if of.framework == "onnx":
         graph = TracedGraph(of.file, threads=settings.threads)
         _require_fit(of, tuple((port.name, port.dtype, port.shape[1:]) for port in graph.inputs), given)
         return graph
     config, model = stored_model(of.folder, _code(of) if settings.allows_code else None)
     _require_fit(of, tuple((each.name, each.dtype, each.shape) for each in config.inputs), given)
-    return TracedNetwork(model, example_of(first_rows(rows, 2)))
+    return TracedNetwork(model, example_of(first_rows(rows, 2), config))
 
 
 def _require_fit(

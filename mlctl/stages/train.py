@@ -9,18 +9,15 @@ from mlctl.digests import Json
 from mlctl.engine.figures import Direction, Figure, Kind, Promise
 from mlctl.engine.stage import Stage, Step, Work
 from mlctl.errors import Diverged
-from mlctl.events import Note
 from mlctl.models.code_file import code_files
 from mlctl.recipe.networks import CustomSettings
-from mlctl.recipe.train import TrainSettings
+from mlctl.recipe.train import FitSettings, TrainSettings
 from mlctl.recipe.vocabulary import TASKS, TaskVocabulary
 from mlctl.stages.artifacts import Data, TrainedModel
+from mlctl.stages.tokenizer import keep_tokenizer
 from mlctl.stages.wiring import Above, WiringError
 
 if TYPE_CHECKING:
-    from mlctl.data.prepared import PreparedData
-    from mlctl.models.complete import CompleteModel
-    from mlctl.models.files import ModelConfig
     from mlctl.training.loop import Fitted
 
 HISTORY = "metrics.jsonl"
@@ -31,15 +28,15 @@ class Train(Stage[TrainedModel]):
     """Prepared data in, a trained model out."""
 
     name = "train"
-    revision = 1
+    revision = 2
+    is_shared_work = True
 
-    def __init__(
-        self, settings: TrainSettings, seed: int, data: Step[Data], vocabulary: TaskVocabulary, base: Path
-    ) -> None:
+    def __init__(self, settings: TrainSettings, data: Step[Data], vocabulary: TaskVocabulary, above: Above) -> None:
         self._settings = settings
-        self._seed = seed
+        self._seed = above.seed
         self._data = data
-        self._base = base
+        self._base = above.base
+        self._title = above.recipe.name, above.name
         self._vocabulary = vocabulary
 
     @classmethod
@@ -53,7 +50,8 @@ class Train(Stage[TrainedModel]):
             raise WiringError(
                 "model", f"{settings.model.arch} takes no inputs of {above.task(data)}; choose {' or '.join(fitting)}"
             )
-        return cls(settings, above.seed, data, TASKS[above.task(data)], above.base)
+        require_applicable(settings, above.task(data))
+        return cls(settings, data, TASKS[above.task(data)], above)
 
     def settings(self) -> Mapping[str, Json]:
         """The recipe's settings, and the seed of everything random."""
@@ -89,18 +87,24 @@ class Train(Stage[TrainedModel]):
         from mlctl.data.prepared import PreparedData
         from mlctl.models.files import WEIGHTS_FILE, save_model
         from mlctl.stages.card import model_card
+        from mlctl.stages.learning import Lesson, learnt
         from mlctl.tasks.table import TASKS as TASK_TABLE
         from mlctl.training.own_networks import require_restorable
         from mlctl.training.trained import model_config, parameter_count
 
-        data = PreparedData.open(work.artifact(self._data).folder)
-        config = model_config(TASK_TABLE[data.description.task], self._settings.model, data.description)
-        model, fitted = self._fitted(config, data, work)
+        folder = work.artifact(self._data).folder
+        data = PreparedData.open(folder)
+        task = TASK_TABLE[data.description.task]
+        config = model_config(task, self._settings.model, data.description)
+        recipe, step = self._title
+        lesson = Lesson(self._settings, self.settings(), self._seed, recipe, step, self._base)
+        model, fitted = learnt(lesson, config, data, work)
         save_model(work.folder, config, model.network, work.fingerprint)
+        keep_tokenizer(folder, work.folder)
         require_restorable(model, config, work.folder, data.split("train").inputs, work.code)
         (work.folder / HISTORY).write_text(fitted.metrics_jsonl)
         figures = (
-            *_watched_figures(fitted, TASK_TABLE[config.task].objective(data.description).watched),
+            *_watched_figures(fitted, task.objective(data, self._settings).watched),
             Figure("epochs", Kind.METRIC, len(fitted.history)),
             Figure("kept_epoch", Kind.METRIC, fitted.kept_epoch),
             Figure("parameters", Kind.SIZE, parameter_count(model.network)),
@@ -109,42 +113,22 @@ class Train(Stage[TrainedModel]):
         (work.folder / CARD).write_text(model_card(config, data.description, figures), encoding="utf-8")
         return (*figures, Figure("samples_per_second", Kind.LATENCY, fitted.samples_per_second, "samples/s"))
 
-    def _fitted(self, config: "ModelConfig", data: "PreparedData", work: Work) -> "tuple[CompleteModel, Fitted]":
-        from mlctl.tasks.table import TASKS as TASK_TABLE
-        from mlctl.training.batches import Samples
-        from mlctl.training.devices import resolve_device
-        from mlctl.training.failures import named_failures
-        from mlctl.training.loop import fit
-        from mlctl.training.own_networks import named_mistakes, require_answers
-        from mlctl.training.trained import fresh_model, use_threads
-
-        use_threads(work.threads)
-        device = resolve_device(work.device)
-        train, validation = data.split("train"), data.split("validation")
-        with named_failures(device):
-            model = fresh_model(config, self._seed, work.code)
-        require_answers(model, config, train.inputs)
-        with named_mistakes(config):
-            fitted = fit(
-                model,
-                Samples(train.inputs, train.targets),
-                Samples(validation.inputs, validation.targets),
-                TASK_TABLE[config.task].objective(data.description),
-                self._settings,
-                seed=self._seed,
-                device=device,
-                resume=work.resume,
-                tell=work.tell,
-            )
-        if fitted.stopped_early:
-            work.tell(Note(f"stopped early after epoch {len(fitted.history)} of {self._settings.epochs}"))
-        work.choices["device"] = str(device)
-        work.choices["precision"] = f"{fitted.precision.precision}: {fitted.precision.reason}"
-        return model, fitted
-
     def open(self, folder: Path) -> TrainedModel:
         """The trained model."""
         return TrainedModel(folder)
+
+
+def require_applicable(settings: FitSettings, task: str) -> None:
+    """Raise WiringError, naming the key, for a setting that means nothing to the task."""
+    vocabulary = TASKS[task]
+    asked = (
+        ("label_smoothing", settings.label_smoothing > 0, vocabulary.has_classes, "classes"),
+        ("class_weights", settings.class_weights is not None, vocabulary.has_labels, "one class for every sample"),
+        ("augment", settings.augment is not None, vocabulary.has_images, "images"),
+    )
+    for key, is_asked, applies, needed in asked:
+        if is_asked and not applies:
+            raise WiringError(key, f"it needs {needed}, and {task} has none; take it out")
 
 
 def _watched_figures(fitted: "Fitted", watched: Sequence[tuple[str, Direction]]) -> tuple[Figure, ...]:

@@ -28,6 +28,8 @@ class Above:
 
     recipe: Recipe
     steps: Sequence[Step[Any]]
+    name: str
+    """The step's own name."""
 
     @property
     def base(self) -> Path:
@@ -76,6 +78,11 @@ class Above:
         settings = self.recipe.step(data.name).settings
         assert isinstance(settings, DataSettings)
         return settings.task
+
+    def network(self, model: Step[Any]) -> str:
+        """The network that a step trains, as its recipe names it; no text where it trains none."""
+        network = getattr(self.recipe.step(model.name).settings, "model", None)
+        return str(getattr(network, "arch", ""))
 
     def _find(self, kind: type[T], named: str | None, key: str) -> Step[T]:
         if named is None:

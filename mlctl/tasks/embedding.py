@@ -3,11 +3,13 @@
 from typing import TYPE_CHECKING
 
 from mlctl.data.description import DataDescription, Scaling
+from mlctl.data.prepared import PreparedData
 from mlctl.data.reading import EveryArray, Reading
 from mlctl.errors import StepFailed
 from mlctl.metrics.intervals import figure_interval
 from mlctl.metrics.nearness import nearness_figure
 from mlctl.recipe.prepare import EmbeddingData
+from mlctl.recipe.train import FitSettings
 from mlctl.tasks.task import Answers, Measured, Task
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class Embedding(Task[EmbeddingData]):
         """Never called: a recipe that trains on such data is refused when it is read."""
         raise AssertionError(self.name)
 
-    def objective(self, data: DataDescription) -> "Objective":
+    def objective(self, data: PreparedData, settings: FitSettings) -> "Objective":
         """Never called: a recipe that trains on such data is refused when it is read."""
         raise AssertionError(self.name)
 

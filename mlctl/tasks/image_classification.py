@@ -7,11 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mlctl.data.description import DataDescription, Scaling
+from mlctl.data.prepared import PreparedData
 from mlctl.data.reading import Category, Numbers, Pixels, Reading, Standardize
 from mlctl.errors import DataError
 from mlctl.metrics.classification import classification_figure, confusion, is_rate, right_answers
 from mlctl.metrics.intervals import figure_interval
 from mlctl.recipe.prepare import ImageClassificationData
+from mlctl.recipe.train import FitSettings
 from mlctl.tasks.task import Answers, Ending, Measured, Task
 
 if TYPE_CHECKING:
@@ -45,11 +47,14 @@ class ImageClassification(Task[ImageClassificationData]):
         """One for every class."""
         return len(data.labels)
 
-    def objective(self, data: DataDescription) -> "Objective":
+    def objective(self, data: PreparedData, settings: FitSettings) -> "Objective":
         """Cross entropy, and the share of right answers."""
+        from mlctl.tasks.class_weights import class_weights
         from mlctl.tasks.cross_entropy import CrossEntropy
 
-        return CrossEntropy()
+        asked, targets = settings.class_weights, data.split("train").targets
+        weights = class_weights(asked, targets, data.description.labels) if asked else None
+        return CrossEntropy(settings.label_smoothing, None if weights is None else weights.tolist())
 
     def finish(self, target_scaling: Scaling) -> "nn.Module":
         """Softmax over the classes."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from mlctl.metrics.intervals import Interval, percentile_interval
 from mlctl.metrics.paired import McNemar, mcnemar, rate_difference_interval
-from mlctl.metrics.resampling import replicates
+from mlctl.metrics.resampling import bootstrapped
 from mlctl.tasks.task import Answers, Task
 
 BOOTSTRAP_SEED = 0
@@ -32,5 +32,6 @@ def metric_difference(
         interval = rate_difference_interval(right[0], right[1], confidence)
         return PairedDifference(estimate, interval, mcnemar(right[0], right[1]))
     first, second = (task.measure((metric,), each, targets, confidence)[0].value for each in answers)
-    draws = [replicates(metric, each, targets, seed=BOOTSTRAP_SEED) for each in answers]
+    samples = len(targets)
+    draws = [bootstrapped(task.resampler(metric, each, targets), samples, seed=BOOTSTRAP_SEED) for each in answers]
     return PairedDifference(first - second, percentile_interval(np.subtract(*draws), confidence), None)

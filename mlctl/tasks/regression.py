@@ -3,11 +3,13 @@
 from typing import TYPE_CHECKING
 
 from mlctl.data.description import DataDescription, Scaling
+from mlctl.data.prepared import PreparedData
 from mlctl.data.reading import Number, Numbers, Reading, Standardize
 from mlctl.errors import DataError
 from mlctl.metrics.intervals import figure_interval
 from mlctl.metrics.regression import regression_figure
 from mlctl.recipe.prepare import RegressionData
+from mlctl.recipe.train import FitSettings
 from mlctl.tasks.task import Answers, Ending, Measured, Task
 
 if TYPE_CHECKING:
@@ -33,11 +35,11 @@ class Regression(Task[RegressionData]):
         """One number."""
         return 1
 
-    def objective(self, data: DataDescription) -> "Objective":
+    def objective(self, data: PreparedData, settings: FitSettings) -> "Objective":
         """Squared error in deviations of the target; errors in its own unit are watched."""
         from mlctl.tasks.squared_error import SquaredError, Unit
 
-        return SquaredError(Unit.of(data.target_scaling))
+        return SquaredError(Unit.of(data.description.target_scaling))
 
     def finish(self, target_scaling: Scaling) -> "nn.Module":
         """Deviations from the mean become the target's own unit, [B]."""

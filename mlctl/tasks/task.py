@@ -1,15 +1,19 @@
 """What a task is: everything that makes one purpose of a model different from another."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mlctl.data.description import DataDescription, Scaling
+from mlctl.data.description import DataDescription, Field, Scaling
+from mlctl.data.prepared import PreparedData
 from mlctl.data.reading import Reading
+from mlctl.metrics.resampling import Resampler, resampler
 from mlctl.recipe.prepare import DataSettings
+from mlctl.recipe.train import FitSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +52,8 @@ class Task(ABC, Generic[DataT]):
     """How an answer becomes a decision, for the agreement of two models."""
     judged_against: ClassVar[Literal["targets", "first-model"]] = "targets"
     """What an evaluation holds a model's answers against: the data's targets, or the first model's answers."""
+    open_dimensions: ClassVar[Mapping[tuple[str, int], str]] = {}
+    """Dimensions of the exported graph that stay open beside the batch: input or output, axis, and a name."""
 
     @abstractmethod
     def reading(self, settings: DataT) -> Reading:
@@ -58,8 +64,12 @@ class Task(ABC, Generic[DataT]):
         """Width of the network's last layer."""
 
     @abstractmethod
-    def objective(self, data: DataDescription) -> "Objective":
-        """What training minimises and watches."""
+    def objective(self, data: PreparedData, settings: FitSettings) -> "Objective":
+        """What training on `data` minimises and watches, as `settings` say of label smoothing and class weights."""
+
+    def input_dtype(self, field: Field) -> str:
+        """The NumPy dtype that a model takes for an input which is stored as `field` says."""
+        return field.dtype
 
     @abstractmethod
     def finish(self, target_scaling: Scaling) -> "nn.Module":
@@ -70,6 +80,22 @@ class Task(ABC, Generic[DataT]):
         self, metrics: tuple[str, ...], answers: Answers, targets: Answers, confidence: float
     ) -> tuple[Measured, ...]:
         """The figures of these names, in their order."""
+
+    def kept(self, answers: Answers, targets: Answers, data: PreparedData) -> Answers:
+        """What an evaluation keeps of a batch of answers [B, ...] to rows with these targets [B, ...]: [B, ...].
+
+        All of it, unless that would be far more than figures need. `measure`, `resampler`, `right` and `report` are
+        given what was kept.
+        """
+        return answers
+
+    def kept_targets(self, targets: Answers) -> Answers:
+        """What an evaluation keeps of the targets [N, ...] beside the answers: [N, ...]."""
+        return targets
+
+    def resampler(self, metric: str, answers: Answers, targets: Answers) -> Resampler:
+        """What gives the metric of resamples: numbers of samples int64 [R, N] in, float64 [R] out."""
+        return resampler(metric, answers, targets)
 
     def ending(self, answers: Answers, labels: tuple[str, ...]) -> Ending | None:
         """What a graph from elsewhere lacks, by its answers to held-out rows [N, ...]; None where it is complete.

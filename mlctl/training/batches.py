@@ -1,8 +1,11 @@
 """Samples, and batches of them by index."""
 
-from collections.abc import Iterator
+# N samples, B rows of a batch, T tokens of a window, L tokens of a stream
+
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,22 +13,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlctl.errors import DataError
+from mlctl.training.prefetching import prefetched
+from mlctl.training.processes import Group
+from mlctl.training.rows import IndexArray, rows_of, windows_of
 
-RESIDENT_BYTES = 1 << 30
-"""Largest array that is kept on the device as a whole."""
-
-IndexArray: TypeAlias = NDArray[np.int64]
+NAMED_ROWS = 5
+"""Rows of a batch that a message names."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """One split: `inputs`, each [N, ...], and `targets` [N]; in memory or memory-mapped.
+    """One split: `inputs`, each [N, ...], and `targets` [N] or [N, ...]; in memory or memory-mapped.
 
-    Raises DataError where there is no sample, or where the arrays differ in length.
+    `rows` [N] are positions in the source, where they are known. Where the samples are windows of a text, `stream` [L]
+    holds all its tokens: the one input is [N, T], sample k being tokens k T to k T + T - 1, and the targets are those
+    that follow each. Raises DataError where there is no sample, or where the arrays differ in length.
     """
 
     inputs: tuple[NDArray[Any], ...]
     targets: NDArray[Any]
+    rows: IndexArray | None = None
+    stream: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         lengths = [len(array) for array in (*self.inputs, self.targets)]
@@ -33,71 +41,49 @@ class Samples:
             raise DataError(f"inputs and targets differ in length: {lengths}")
         if not lengths[0]:
             raise DataError("a split that training needs has no samples", next="give it rows, or a larger share")
+        if self.stream is not None and len(self.stream) <= self.count * self.context:
+            raise DataError(f"{self.count} windows of {self.context} tokens are more than a stream of its length has")
 
     @property
     def count(self) -> int:
         """Number of samples."""
         return len(self.targets)
 
+    @property
+    def context(self) -> int:
+        """Tokens of a window, T."""
+        return int(self.inputs[0].shape[1])
+
 
 @dataclass(frozen=True)
 class Batch:
-    """`inputs`, each [B, ...], and `targets` [B], on the device, in the dtypes of the samples."""
+    """`inputs`, each [B, ...], and `targets` [B, ...], on the device: a process's part of a batch.
+
+    Class numbers and tokens are int64, all else has the dtype of the samples. `share` is the part's share of the whole
+    batch's samples; where that is 0, the rows are there only to take part with nothing.
+    """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor
-
-
-class Rows(Protocol):
-    """An array whose rows can be taken by index."""
-
-    def take(self, order: IndexArray, on_device: Tensor) -> Tensor:
-        """The rows of these indices, in their order, on the device; `on_device` holds the same indices there."""
-        ...
-
-
-class ResidentRows:
-    """An array that lies on the device as a whole."""
-
-    def __init__(self, array: NDArray[Any], device: torch.device) -> None:
-        self.rows = torch.from_numpy(np.array(array)).to(device)
-
-    def take(self, order: IndexArray, on_device: Tensor) -> Tensor:
-        return self.rows.index_select(0, on_device)
-
-
-class MappedRows:
-    """An array that stays where it is; only a batch at a time is copied to the device."""
-
-    def __init__(self, array: NDArray[Any], device: torch.device) -> None:
-        self.array = array
-        self.device = device
-        self.dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
-
-    def take(self, order: IndexArray, on_device: Tensor) -> Tensor:
-        # torch's own memory: NumPy's is not aligned enough for the same sums in the same order.
-        rows = torch.empty((len(order), *self.array.shape[1:]), dtype=self.dtype, pin_memory=self.device.type == "cuda")
-        ascending = np.argsort(order)  # pages are read in the order of the file
-        rows.numpy()[ascending] = self.array[order[ascending]]
-        return rows.to(self.device, non_blocking=True)
-
-
-def rows_of(array: NDArray[Any], device: torch.device) -> Rows:
-    """The array's rows: resident up to `RESIDENT_BYTES`, mapped above."""
-    return ResidentRows(array, device) if array.nbytes <= RESIDENT_BYTES else MappedRows(array, device)
+    share: float = 1.0
 
 
 class Batches:
     """A split cut into batches of `batch_size`; the last one holds what is left.
 
     One sample alone has no variance for batch normalization, so a last batch of one is joined to the batch before.
+    Each process of a group is given its contiguous part of every batch.
     """
 
-    def __init__(self, samples: Samples, batch_size: int, device: torch.device) -> None:
+    def __init__(self, samples: Samples, batch_size: int, device: torch.device, group: Group | None = None) -> None:
+        self.samples = samples
         self.count = samples.count
         self.device = device
-        self.inputs = tuple(rows_of(array, device) for array in samples.inputs)
-        self.targets = rows_of(samples.targets, device)
+        self.group = group or Group.alone()
+        if samples.stream is None:
+            self.sources = tuple(rows_of(array, device) for array in (*samples.inputs, samples.targets))
+        else:
+            self.sources = (windows_of(samples.stream, samples.context + 1, device),)
         starts = list(range(0, self.count, batch_size))
         if self.count - starts[-1] == 1 and len(starts) > 1 and batch_size > 1:
             starts.pop()
@@ -105,19 +91,82 @@ class Batches:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Samples of every batch, in order."""
+        """Samples of every batch, in order, over all processes."""
         return tuple(stop - start for start, stop in self.bounds)
 
-    def shuffled(self, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `first` on; (seed, epoch) alone decide the order of the samples."""
-        return self._in(np.random.default_rng((seed, epoch)).permutation(self.count), first)
+    @property
+    def is_resident(self) -> bool:
+        """Whether everything lies on the device as a whole."""
+        return all(source.is_resident for source in self.sources)
 
-    def in_order(self) -> Iterator[Batch]:
+    def shuffled(self, seed: int, epoch: int, first: int = 0) -> Generator[Batch]:
+        """The batches of an epoch from number `first` on; (seed, epoch) alone decide the order of the samples.
+
+        Of a text, they decide also where its windows begin.
+        """
+        return self._in(self._places(seed, epoch), first)
+
+    def in_order(self) -> Generator[Batch]:
         """All batches, samples in the order of the arrays."""
-        return self._in(np.arange(self.count), 0)
+        return self._in(self._windows(np.arange(self.count), 0), 0)
 
-    def _in(self, order: IndexArray, first: int) -> Iterator[Batch]:
-        on_device = torch.from_numpy(order).to(self.device)
-        for start, stop in self.bounds[first:]:
-            here, there = order[start:stop], on_device[start:stop]
-            yield Batch(tuple(rows.take(here, there) for rows in self.inputs), self.targets.take(here, there))
+    def example(self) -> tuple[Tensor, ...]:
+        """The inputs of the first two samples, [2, ...] each."""
+        places = self._windows(np.arange(min(2, self.count)), 0)
+        return self._made(places, torch.from_numpy(places).to(self.device), slice(None), 1.0).inputs
+
+    def said(self, seed: int, epoch: int, number: int) -> str:
+        """Which rows batch `number` of an epoch holds, in words: the first few, and how to find the rest."""
+        start, stop = self.bounds[number]
+        places = self._places(seed, epoch)[start:stop]
+        if self.samples.stream is not None:
+            what, where = "windows that begin at the split's tokens", ""
+        elif self.samples.rows is None:
+            what, where = "samples", ""
+        else:
+            what, where = "rows", " of the source, counted from 0 as in `row.npy`"
+            places = self.samples.rows[places]
+        more = len(places) - NAMED_ROWS
+        named = ", ".join(map(str, places[:NAMED_ROWS].tolist()))
+        return f"{what} {named}{f' and {more} more' if more > 0 else ''}{where}"
+
+    def _places(self, seed: int, epoch: int) -> IndexArray:
+        """What to take from the sources for the samples of an epoch, in their order."""
+        order = np.random.default_rng((seed, epoch)).permutation(self.count)
+        if self.samples.stream is None:
+            return order
+        shift = int(np.random.default_rng((seed, epoch, 1)).integers(self.samples.context))
+        return self._windows(order, shift)
+
+    def _windows(self, order: IndexArray, shift: int) -> IndexArray:
+        """The first tokens of windows that are moved by `shift`; the last one stays within the stream."""
+        if self.samples.stream is None:
+            return order
+        last = len(self.samples.stream) - self.samples.context - 1
+        return np.minimum(order * self.samples.context + shift, last)
+
+    def _in(self, places: IndexArray, first: int) -> Generator[Batch]:
+        on_device = torch.from_numpy(places).to(self.device)
+        parts = [self._part(*bounds) for bounds in self.bounds[first:]]
+        makers = (partial(self._made, places, on_device, rows, share) for rows, share in parts)
+        if not self.is_resident:
+            yield from prefetched(makers)
+            return
+        for make in makers:
+            yield make()
+
+    def _made(self, places: IndexArray, on_device: Tensor, rows: slice, share: float) -> Batch:
+        *inputs, targets = (source.take(places[rows], on_device[rows]) for source in self.sources)
+        if self.samples.stream is not None:
+            inputs, targets = [targets[:, :-1]], targets[:, 1:]
+        elif not targets.is_floating_point():
+            targets = targets.to(torch.int64)
+        return Batch(tuple(inputs), targets, share)
+
+    def _part(self, start: int, stop: int) -> tuple[slice, float]:
+        """This process's rows of a batch, and what share of the batch they are."""
+        first, last = ((stop - start) * rank // self.group.count for rank in (self.group.rank, self.group.rank + 1))
+        if first == last:
+            # Two, because one row alone may have no variance.
+            return slice(start, min(start + 2, stop)), 0.0
+        return slice(start + first, start + last), (last - first) / (stop - start)

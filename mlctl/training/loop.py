@@ -1,23 +1,29 @@
 """The training loop."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from mlctl.events import Tell
 from mlctl.models.complete import CompleteModel
 from mlctl.recipe.train import FitSettings
 from mlctl.tasks.objective import Objective
+from mlctl.training.allocator import kept_memory
 from mlctl.training.batches import Batches, Samples
+from mlctl.training.checkpoints import CheckpointFile
+from mlctl.training.choices import Chosen, choices_of
 from mlctl.training.failures import named_failures
 from mlctl.training.history import EpochRecord, json_lines
 from mlctl.training.interrupts import DeferredSignals
+from mlctl.training.learner import Learner
+from mlctl.training.meeting import lost_peers
+from mlctl.training.placing import placed
 from mlctl.training.precision import Choice
+from mlctl.training.processes import Group
 from mlctl.training.run import Run, require_watched
+from mlctl.training.tracking import Trackers
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Fitted:
     """The epoch, from 1, whose weights the network has."""
     stopped_early: bool
     precision: Choice
+    choices: tuple[Chosen, ...]
+    """What was chosen without being asked for, and why."""
     samples_per_second: float
     """Speed of this process over all it did, validation and checkpoints included; 0 where nothing was left to do."""
 
@@ -51,50 +59,54 @@ def fit(
     device: torch.device,
     resume: Path,
     tell: Tell,
+    group: Group | None = None,
+    trackers: Trackers | None = None,
 ) -> Fitted:
     """Train `model.network` in place on `device`; the model ends there, in evaluation mode.
 
-    Everything random flows from `seed`: torch's global generator is set to it, and the order of the samples is drawn
-    from it. `resume` is a folder for this training alone (same settings, data and starting weights); training goes on
-    from a checkpoint in it. Killed at any instant and started again, it ends in the same bytes, on the same device
-    with as many threads. The checkpoint stays there; who owns the folder clears it.
+    Everything random flows from `seed`: it decides the order of the samples, and before every step torch's global
+    generators are set from it. `resume` is a folder for this training alone (same settings, data and starting
+    weights); training goes on from a checkpoint in it. Killed at any instant and started again, it ends in the same
+    bytes, on the same device with as many threads. The checkpoint stays there; who owns the folder clears it.
 
-    Raises Diverged where a loss is not a number, OutOfMemory, StepFailed where `settings` watch a figure that the
-    objective does not give, and after SIGINT or SIGTERM Interrupted, or what the process's own handler raises.
+    Of several processes, each calls this with the same arguments and its own `group`. `trackers` hear of every epoch.
+
+    Raises Diverged where a loss is not a number or has grown far beyond its beginning, OutOfMemory, StepFailed where
+    `settings` watch a figure that the objective does not give, DiskFull or MachineError where a checkpoint cannot be
+    written, and after SIGINT or SIGTERM Interrupted, or what the process's own handler raises.
     """
     require_watched(objective, settings)
-    with _placed(model, device), named_failures(device), DeferredSignals() as signals:
-        torch.manual_seed(seed)
-        batches = Batches(train, settings.batch_size, device), Batches(validation, settings.batch_size, device)
-        run = Run(model, objective, settings, batches, signals, resume=resume, tell=tell)
+    group = group or Group.alone()
+    with (
+        kept_memory(device) as keeps_memory,
+        placed(model, device),
+        named_failures(device),
+        DeferredSignals() as signals,
+        CheckpointFile(resume, settings.checkpoint_seconds, tell) as checkpoints,
+        lost_peers(),
+    ):
+        batches = (
+            Batches(train, settings.batch_size, device, group),
+            Batches(validation, settings.batch_size, device, group),
+        )
+        learner = Learner(model, objective, settings, batches[0], group=group, tell=tell)
+        run = Run(learner, batches, checkpoints, signals, trackers or Trackers(), seed=seed, tell=tell)
+        run.rehearse()
         while not run.is_over():
             model.train()
-            for batch in run.train.shuffled(seed, run.state.epoch, first=run.state.step):
-                run.train_step(batch)
-                run.between_steps()
+            with closing(run.batches()) as epoch:
+                for batch in epoch:
+                    run.train_step(batch)
+                    run.between_steps()
             model.eval()
             run.finish_epoch()
         run.state.take_best_weights()
     return Fitted(
         history=run.state.history,
-        watched=tuple(name for name, _ in objective.watched),
+        watched=run.watched,
         kept_epoch=run.best_epoch(),
         stopped_early=len(run.state.history) < settings.epochs,
-        precision=run.precision,
+        precision=learner.precision,
+        choices=choices_of(learner, batches, keeps_memory=keeps_memory),
         samples_per_second=run.pulse.rate(run.samples_done),
     )
-
-
-@contextmanager
-def _placed(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """The model on the device, its kernels in channels_last, and cuDNN free of chance; afterwards plain and at rest."""
-    chance = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = True
-    # Small CNNs, 8×8 and 28×28 pixels, torch 2.13 on 1 and 2 cores: × 1.13–1.37 of the plain layout.
-    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = chance
-        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        model.eval()

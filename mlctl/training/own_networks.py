@@ -15,7 +15,8 @@ from mlctl.training.trained import Arrays, example_of, stored_model
 
 
 def require_answers(model: CompleteModel, config: ModelConfig, rows: Arrays) -> None:
-    """Raise StepFailed unless a user's own network has weights and answers raw inputs [B, ...] with [B, outputs].
+    """Raise StepFailed unless a user's own network has weights and answers raw inputs [B, ...] with [B, outputs], or
+    tokens [B, T] with [B, T, outputs].
 
     Networks of the recipe language pass untried. Leaves torch's random state and the model's mode alone.
     """
@@ -23,14 +24,15 @@ def require_answers(model: CompleteModel, config: ModelConfig, rows: Arrays) -> 
         return
     if not any(parameter.requires_grad for parameter in model.network.parameters()):
         raise StepFailed("the network has no weights to learn", next="let its class make layers in `__init__`")
-    example = example_of(rows)
+    example = example_of(rows, config)
     outputs = _tried(model, lambda: model.raw_outputs(*example))
-    wanted = [len(example[0]), config.outputs]
+    first = config.inputs[0]
+    wanted = [len(example[0]), *(first.shape if first.holds_tokens else ()), config.outputs]
     found = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
     if found != wanted:
         raise StepFailed(
             f"the network answers {wanted[0]} rows with {found}, where {wanted} is wanted",
-            next="let its `forward` return one number for every row and output",
+            next="let its `forward` return one number for every row and output, or every token's place and output",
         )
 
 
@@ -46,7 +48,7 @@ def require_restorable(
     with torch.random.fork_rng(devices=()):
         torch.seed()  # another process would draw other numbers, too
         _, restored = stored_model(folder, code)
-    example = example_of(rows)
+    example = example_of(rows, config)
     after = _tried(restored, lambda: restored(*example))
     before = _tried(model.to("cpu"), lambda: model(*example))
     # The same weights on the same processor: there is nothing to differ but the order of sums.

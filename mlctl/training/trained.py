@@ -29,12 +29,17 @@ def model_config(task: Task[Any], network: NetworkSettings, data: DataDescriptio
     return ModelConfig(
         task=task.name,
         network=network,
-        inputs=tuple(ModelInput(field.name, field.dtype, field.shape, field.columns) for field in data.inputs),
+        inputs=model_inputs(task, data),
         outputs=task.outputs(data),
         input_scaling=tuple(_model_scaling(scaling) for scaling in data.input_scaling),
         target_scaling=_model_scaling(data.target_scaling),
         labels=data.labels,
     )
+
+
+def model_inputs(task: Task[Any], data: DataDescription) -> tuple[ModelInput, ...]:
+    """What a model of the task takes for each input of this data."""
+    return tuple(ModelInput(field.name, task.input_dtype(field), field.shape, field.columns) for field in data.inputs)
 
 
 def fresh_model(config: ModelConfig, seed: int, code: Path | None) -> CompleteModel:
@@ -50,10 +55,11 @@ def stored_model(folder: Path, code: Path | None) -> tuple[ModelConfig, Complete
 
 
 def complete(config: ModelConfig, network: nn.Module) -> CompleteModel:
-    """The network with what stands before and after it."""
+    """The network with what stands before and after it; inputs of int64 are tokens, which are not scaled."""
     target = config.target_scaling
     finish = TASKS[config.task].finish(Scaling(target.scale, target.mean, target.deviation))
-    return CompleteModel(network, config.input_scaling, finish)
+    pairs = zip(config.inputs, config.input_scaling, strict=True)
+    return CompleteModel(network, tuple(None if each.holds_tokens else scaling for each, scaling in pairs), finish)
 
 
 def as_callable(model: nn.Module, device: torch.device) -> Callable[[Arrays], npt.NDArray[Any]]:
@@ -69,9 +75,11 @@ def as_callable(model: nn.Module, device: torch.device) -> Callable[[Arrays], np
     return answers
 
 
-def example_of(inputs: Arrays) -> tuple[torch.Tensor, ...]:
-    """The first two rows of every input as tensors."""
-    return tuple(torch.from_numpy(rows[:2].copy()) for rows in inputs)
+def example_of(inputs: Arrays, config: ModelConfig) -> tuple[torch.Tensor, ...]:
+    """The first two rows of every input as tensors, in the dtypes that the model takes."""
+    pairs = zip(inputs, config.inputs, strict=True)
+    # Twice the same where there is but one: a batch of one could be taken for a size that is fixed.
+    return tuple(torch.from_numpy(rows[[0, 1 % len(rows)]].astype(each.dtype)) for rows, each in pairs)
 
 
 def parameter_count(network: nn.Module) -> int:

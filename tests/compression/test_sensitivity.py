@@ -105,3 +105,20 @@ def test_a_graph_that_protobuf_cannot_hold_is_refused() -> None:
 )
 def test_decibels_by_hand(signal: Arrays, answers: Arrays, expected: float) -> None:
     assert decibels(signal, answers) == pytest.approx(expected)
+
+
+def test_large_answers_are_compared_on_fewer_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = layered("batch")
+    rows = normal(64, 6, seed=8)
+    monkeypatch.setattr("mlctl.compression.sensitivity.MOST_NUMBERS", 6 * 32)
+    found = sensitivities(DynamicQuantizer(model, WHOLE), model, (rows,), threads=1)
+    monkeypatch.undo()
+    assert found == sensitivities(DynamicQuantizer(model, WHOLE), model, (rows[:32],), threads=1)
+
+
+def test_noise_is_added_up_in_parts_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal = normal(40, 3, seed=1)
+    answers = signal + 0.1 * normal(40, 3, seed=2)
+    whole = decibels((signal,), (answers,))
+    monkeypatch.setattr("mlctl.compression.sensitivity._CHUNK_NUMBERS", 4)
+    assert decibels((signal,), (answers,)) == pytest.approx(whole, abs=1e-9)

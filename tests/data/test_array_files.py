@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from mlctl.data.array_files import array_batches, array_inputs, stored_arrays
-from mlctl.data.origins import Origin, origins
+from mlctl.data.origin import Origin
+from mlctl.data.origins import source_files
 from mlctl.data.preparation import Prepared, prepare
 from mlctl.data.prepared import PreparedData
 from mlctl.data.reading import Category, EveryArray, Numbers, Reading
@@ -157,7 +158,7 @@ def test_equal_rows_can_be_dropped(tmp_path: Path) -> None:
 def test_arrays_that_no_model_takes_are_refused(tmp_path: Path, values: Arrays, message: str) -> None:
     save(tmp_path / "a.npz", values)
     with pytest.raises(DataError, match=message) as refusal:
-        stored_arrays(tmp_path / "a.npz")
+        stored_arrays(Origin(tmp_path / "a.npz"))
     assert refusal.value.where == str(tmp_path / "a.npz")
 
 
@@ -205,13 +206,13 @@ def test_archives_of_other_things_are_refused(
 ) -> None:
     write_zip(tmp_path / "a.npz", *members, compression=compression)
     with pytest.raises(DataError, match=message):
-        stored_arrays(tmp_path / "a.npz")
+        stored_arrays(Origin(tmp_path / "a.npz"))
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(ONES)
     with pytest.raises(DataError, match="the arrays cannot be read: File is not a zip file"):
-        stored_arrays(tmp_path / "a.npz")
+        stored_arrays(Origin(tmp_path / "a.npz"))
 
 
 def test_a_flipped_byte_is_found_by_the_archives_checksum(tmp_path: Path) -> None:
@@ -226,12 +227,12 @@ def test_a_flipped_byte_is_found_by_the_archives_checksum(tmp_path: Path) -> Non
 def test_more_bytes_than_compression_can_make_are_refused_unread(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1000, 1000), np.uint8))
     honest = (tmp_path / "a.npz").read_bytes()
-    assert stored_arrays(tmp_path / "a.npz")[0].rows == 1000
+    assert stored_arrays(Origin(tmp_path / "a.npz"))[0].rows == 1000
     central = honest.rindex(b"PK\x01\x02")
     forged = honest[: central + 24] + struct.pack("<I", 2**32 - 2) + honest[central + 28 :]
     (tmp_path / "a.npz").write_bytes(forged)
     with pytest.raises(DataError, match="declare 4,294,967,294 bytes of arrays"):
-        stored_arrays(tmp_path / "a.npz")
+        stored_arrays(Origin(tmp_path / "a.npz"))
 
 
 def test_memory_is_bounded_by_batches(tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_files_with_other_arrays_than_the_first_are_refused(tmp_path: Path, othe
     np.savez(tmp_path / "1.npz", x=np.ones(3, np.uint8))
     save(tmp_path / "2.npz", ({"x": np.ones(3, np.float32)} | other))
     with pytest.raises(DataError, match=r"the arrays differ in name, dtype or shape from those of .*1\.npz"):
-        array_inputs(origins(wanted("*.npz"), tmp_path))
+        array_inputs([Origin(tmp_path / "1.npz"), Origin(tmp_path / "2.npz")])
 
 
 def test_tables_are_no_arrays_and_arrays_no_tables(tmp_path: Path) -> None:
@@ -262,5 +263,5 @@ def test_tables_are_no_arrays_and_arrays_no_tables(tmp_path: Path) -> None:
     table = Reading("image-classification", (Numbers("image", ("p*",)),), Category("c"))
     with pytest.raises(DataError, match="the task image-classification reads no files of arrays"):
         prepare(table, wanted(), tmp_path, tmp_path / "out", 7, silent)
-    with pytest.raises(DataError, match="tables, images and arrays cannot be one source"):
-        origins(wanted("a.npz", "a.csv"), tmp_path)
+    with pytest.raises(DataError, match="files of arrays and tables in delimited text cannot be one source"):
+        source_files(wanted("a.npz", "a.csv"), tmp_path)

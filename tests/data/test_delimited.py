@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +12,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlctl.data.classes import ClassNumbers
-from mlctl.data.columns import Columns, bind, header_of
-from mlctl.data.delimited import table_batches, table_columns
-from mlctl.data.delimited_blocks import Block, blocks, count_rows
-from mlctl.data.delimited_rows import Rows, parse, parse_row_by_row
-from mlctl.data.origins import Origin
+from mlctl.data.columns import Columns, bind
+from mlctl.data.delimited_blocks import blocks, count_rows
+from mlctl.data.delimited_rows import DELIMITED, header_of, open_delimited, parse, parse_row_by_row
+from mlctl.data.origin import Origin
 from mlctl.data.reading import Category, Number, Numbers, Reading
+from mlctl.data.row_blocks import Block
+from mlctl.data.table_rows import Rows
+from mlctl.data.tables import TableFormat, table_batches
 from mlctl.errors import DataError
 
 READING = Reading("image-classification", (Numbers("features", ("a", "b")),), Category("label"))
-PATH = Path("table.csv")
-COLUMNS = bind(READING, None, ("a", "b", "label"), PATH)
+ORIGIN = Origin(Path("table.csv"))
+COLUMNS = bind(READING, None, ("a", "b", "label"), "table.csv")
 
 numbers = st.one_of(
     st.integers(-1000, 1000).map(str),
     st.floats(allow_nan=True, allow_infinity=True).map(repr),
     st.sampled_from(["", " 7 ", "+1", "1.", ".5", "1e3", "1E-3", "0x1f", "1_000", "nan", "-Inf", "--1", "٣", "1e39"]),
 )
-labels = st.sampled_from(["cat", 'the "big" one', "a,b", "two\nlines", "cr\rlf", "two\r\nlines", "", "  ", "ü"])
+labels = st.sampled_from(
+    ["cat", "NaN", " -inf", "nano", 'the "big" one', "a,b", "two\nlines", "cr\rlf", "two\r\nlines", "", "  ", "ü"]
+)
+
+
+def is_label(text: str) -> bool:
+    return text.strip().lower() not in ("", "nan", "-inf")
 
 
 def quoted(value: str) -> str:
@@ -38,7 +47,7 @@ def quoted(value: str) -> str:
 
 good_or_bad_rows = st.tuples(numbers, numbers, labels.map(quoted)).map(",".join)
 rows = st.one_of(good_or_bad_rows, st.sampled_from(["", "1", "1,2", "1,2,c,4", '1,2,five"inch', ",,", '1,2,"x"y']))
-good_rows = st.tuples(st.floats(-1e9, 1e9).map(repr), st.integers().map(str), labels.filter(str.strip).map(quoted)).map(
+good_rows = st.tuples(st.floats(-1e9, 1e9).map(repr), st.integers().map(str), labels.filter(is_label).map(quoted)).map(
     ",".join
 )
 lists_of_rows = st.one_of(st.lists(rows, max_size=12), st.lists(good_rows, max_size=12))
@@ -59,7 +68,7 @@ def kept(parsed: Rows) -> list[tuple[bytes, str, int]]:
 @given(tables)
 def test_typed_columns_and_row_by_row_give_the_same_rows(text: str) -> None:
     block = Block(text.encode(), 2, 0)
-    quickly, slowly = parse(block, COLUMNS, PATH), parse_row_by_row(block, COLUMNS, PATH)
+    quickly, slowly = parse(block, COLUMNS, ORIGIN), parse_row_by_row(block, COLUMNS, ORIGIN)
     assert kept(quickly) == kept(slowly)
     assert quickly.bad == slowly.bad
     assert quickly.count == slowly.count
@@ -81,7 +90,7 @@ def test_every_bad_row_has_the_line_that_a_plain_csv_reader_counts(text: str) ->
         if row and not usable:
             expected.append(before + 2)
         before = reader.line_num
-    found = parse(Block(text.encode(), 2, 0), COLUMNS, PATH).bad
+    found = parse(Block(text.encode(), 2, 0), COLUMNS, ORIGIN).bad
     assert [bad.line for bad in found] == expected
 
 
@@ -93,20 +102,22 @@ def is_usable(row: list[str]) -> bool:
             finite = [set(text) <= plain and bool(np.isfinite(np.float32(text.strip()))) for text in row[:2]]
     except ValueError:
         return False
-    return len(row) == 3 and all(finite) and bool(row[2].strip())
+    return len(row) == 3 and all(finite) and is_label(row[2])
 
 
 @given(tables, st.integers(1, 40))
 def test_blocks_of_any_size_hold_the_same_rows(tmp_path_factory: pytest.TempPathFactory, text: str, size: int) -> None:
     path = tmp_path_factory.mktemp("blocks") / "table.csv"
     path.write_bytes(text.encode())
-    found = list(blocks(path, size))
+    found = list(blocks(Origin(path), size))
     assert b"".join(block.text for block in found) == text.encode()
     assert [block.first_line for block in found] == [
         1 + sum(earlier.text.count(b"\n") for earlier in found[:index]) for index in range(len(found))
     ]
     whole = Block(text.encode(), 1, 0)
-    assert sum(parse(block, COLUMNS, path).count for block in found) == parse(whole, COLUMNS, path).count
+    assert (
+        sum(parse(block, COLUMNS, Origin(path)).count for block in found) == parse(whole, COLUMNS, Origin(path)).count
+    )
 
 
 @given(st.lists(labels.map(lambda label: f"1,2,{quoted(label)}"), min_size=1), st.integers(1, 40))
@@ -115,7 +126,7 @@ def test_rows_are_counted_without_being_parsed(
 ) -> None:
     path = tmp_path_factory.mktemp("count") / "table.csv"
     path.write_bytes("\n\n".join(lines).encode())
-    assert sum(count_rows(block, path) for block in blocks(path, size)) == len(lines)
+    assert sum(count_rows(block, Origin(path)) for block in blocks(Origin(path), size)) == len(lines)
 
 
 @pytest.mark.parametrize(
@@ -130,19 +141,22 @@ def test_rows_are_counted_without_being_parsed(
         ("1e39,2,c", "column 'a' holds '1e39', more than float32 can hold"),
         ("3.4028235677973366e38,2,c", "column 'a' holds '3.4028235677973366e38', more than float32 can hold"),
         ("1,2,", "column 'label' holds no label"),
+        ("1,2,nan", "column 'label' holds 'nan', which is no label"),
+        ("1,2,+Infinity", "column 'label' holds '+Infinity', which is no label"),
     ],
 )
 def test_a_bad_row_says_why(row: str, reason: str) -> None:
-    parsed = parse(Block(f"1,2,c\n\n{row}\n".encode(), 2, 0), COLUMNS, PATH)
+    parsed = parse(Block(f"1,2,c\n\n{row}\n".encode(), 2, 0), COLUMNS, ORIGIN)
     assert [str(bad) for bad in parsed.bad] == [f"table.csv:4: {reason}"]
     assert parsed.index.tolist() == [0]
 
 
 def batches_of(path: Path, reading: Reading = READING, block_bytes: int = 64) -> tuple[Columns, list[list[float]]]:
-    columns = table_columns(reading, None, path)
+    format = TableFormat(partial(open_delimited, block_bytes=block_bytes))
+    columns = bind(reading, None, format.open(Origin(path)).header, str(path))
     values = [
         row
-        for batch in table_batches([Origin(path)], columns, ClassNumbers(), block_bytes)
+        for batch in table_batches(format, [Origin(path)], columns, ClassNumbers())
         for row in batch.inputs[0].tolist()
     ]
     return columns, values
@@ -211,10 +225,10 @@ def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
 def test_every_file_needs_the_same_header(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("a,b,label\n1,2,x\n")
     (tmp_path / "2.csv").write_text("a,label,b\n1,x,2\n")
-    columns = table_columns(READING, None, tmp_path / "1.csv")
+    columns = bind(READING, None, ("a", "b", "label"), "1.csv")
     origins = [Origin(tmp_path / "1.csv"), Origin(tmp_path / "2.csv")]
     with pytest.raises(DataError, match="column 2 is 'label', not 'b'") as caught:
-        list(table_batches(origins, columns, ClassNumbers()))
+        list(table_batches(DELIMITED, origins, columns, ClassNumbers()))
     assert caught.value.where == str(tmp_path / "2.csv")
 
 
@@ -228,11 +242,11 @@ def test_every_file_needs_the_same_header(tmp_path: Path) -> None:
 )
 def test_columns_that_cannot_make_the_input_are_refused(inputs: Numbers, what: str) -> None:
     with pytest.raises(DataError) as caught:
-        bind(Reading("image-classification", (inputs,), Category("label")), None, ("a", "b", "label"), PATH)
+        bind(Reading("image-classification", (inputs,), Category("label")), None, ("a", "b", "label"), "table.csv")
     assert what in caught.value.what
 
 
 def test_a_header_may_hold_quotes_and_line_breaks() -> None:
-    names, rest = header_of(Block(b'\n"a\nb","c,d"\r\n1,2\n', 1, 0), PATH)
+    names, rest = header_of(Block(b'\n"a\nb","c,d"\r\n1,2\n', 1, 0), ORIGIN)
     assert names == ("a\nb", "c,d")
     assert (rest.text, rest.first_line) == (b"1,2\n", 4)

@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from mlctl.data.batches import BadRow
 from mlctl.data.images import decode
+from mlctl.data.origin import Origin
 from mlctl.data.preparation import Prepared, prepare
 from mlctl.data.prepared import PreparedData
 from mlctl.data.reading import Category, Numbers, Pixels, Reading
 from mlctl.errors import DataError
 from mlctl.events import silent
-from mlctl.recipe.prepare import DataSettings
+from mlctl.recipe.prepare import RowData
 
 READING = Reading("image-classification", (Pixels("image", (3, 4, 6), standardize="first-axis"),), Category(None))
 
@@ -34,7 +35,7 @@ def write_folder(base: Path, count: int = 12) -> None:
 
 def prepared(base: Path, into: str = "out", **keys: object) -> tuple[Prepared, PreparedData]:
     (base / into).mkdir()
-    wanted = DataSettings.model_validate({"task": "any", "source": "photos", "split": {"stratify": True}} | keys)
+    wanted = RowData.model_validate({"task": "any", "source": "photos", "split": {"stratify": True}} | keys)
     return prepare(READING, wanted, base, base / into, 7, silent), PreparedData.open(base / into)
 
 
@@ -59,7 +60,7 @@ def test_a_larger_image_is_averaged_down_and_not_sampled(tmp_path: Path) -> None
     """A fine checkerboard of 0 and 255 becomes gray; picking single pixels would leave black and white."""
     board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
     Image.fromarray(board).save(tmp_path / "board.png")
-    values = decode(tmp_path / "board.png", (1, 4, 4))
+    values = decode(Origin(tmp_path / "board.png"), (1, 4, 4))
     assert not isinstance(values, BadRow)
     assert values.shape == (1, 4, 4)
     assert values.min() >= 126
@@ -70,24 +71,59 @@ def test_a_larger_image_is_averaged_down_and_not_sampled(tmp_path: Path) -> None
 def test_every_common_mode_is_converted(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     write_image(path, 1, mode=mode)
-    values = decode(path, (3, 4, 6))
+    values = decode(Origin(path), (3, 4, 6))
     assert not isinstance(values, BadRow)
     assert values.transpose(1, 2, 0).tolist() == np.asarray(Image.open(path).convert("RGB")).tolist()
 
 
 def test_gray_is_one_channel(tmp_path: Path) -> None:
     write_image(tmp_path / "image.png", 1, mode="L")
-    values = decode(tmp_path / "image.png", (1, 4, 6))
+    values = decode(Origin(tmp_path / "image.png"), (1, 4, 6))
     assert not isinstance(values, BadRow)
     assert values[0].tolist() == np.asarray(Image.open(tmp_path / "image.png")).tolist()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_upright_as_its_camera_was_held(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path = tmp_path / f"image.{suffix}"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    values = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    Image.fromarray(values).save(path, exif=exif, quality=100)
+    with Image.open(path) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    found = decode(Origin(path), (3, *upright.shape[:2]))
+    assert not isinstance(found, BadRow)
+    assert found.transpose(1, 2, 0).tolist() == upright.tolist()
+
+
+def test_a_large_photograph_is_turned_before_it_is_made_small(tmp_path: Path) -> None:
+    """JPEG is decoded at a fraction of its size, in which each side must be long enough when it is upright."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    ramp = np.linspace(0, 255, 800).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(ramp, (100, 800))).save(tmp_path / "image.jpg", exif=exif, quality=95)
+    found = decode(Origin(tmp_path / "image.jpg"), (1, 200, 25))
+    assert not isinstance(found, BadRow)
+    # Dark above, bright below; a step of the ramp is 1.3, what JPEG and rounding add is a few.
+    assert np.abs(found[0].mean(axis=1) - np.linspace(0, 255, 200)).max() < 5
+
+
+def test_orientations_that_cannot_be_read_are_upright(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "image.png", exif=b"Exif\0\0not any of it")
+    found = decode(Origin(tmp_path / "image.png"), (3, 4, 6))
+    assert not isinstance(found, BadRow)
+    assert found.transpose(1, 2, 0).tolist() == values.tolist()
 
 
 def test_what_a_file_holds_counts_and_not_its_name(tmp_path: Path) -> None:
     """An EPS file is a program; under an image's name it must not be run."""
     Image.new("RGB", (6, 4)).save(tmp_path / "image.eps")
     (tmp_path / "image.eps").rename(tmp_path / "image.png")
-    assert decode(tmp_path / "image.png", (3, 4, 6)) == BadRow(
-        tmp_path / "image.png", None, "the image cannot be decoded: this is no image of a known format"
+    assert decode(Origin(tmp_path / "image.png"), (3, 4, 6)) == BadRow(
+        str(tmp_path / "image.png"), None, "the image cannot be decoded: this is no image of a known format"
     )
 
 
@@ -125,8 +161,8 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_sixteen_bits_per_channel_are_a_bad_row_and_not_cut_off(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 6), 40_000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    assert decode(tmp_path / "deep.png", (1, 4, 6)) == BadRow(
-        tmp_path / "deep.png", None, "the image has more than 8 bits per channel (mode I;16)"
+    assert decode(Origin(tmp_path / "deep.png"), (1, 4, 6)) == BadRow(
+        str(tmp_path / "deep.png"), None, "the image has more than 8 bits per channel (mode I;16)"
     )
 
 
@@ -171,4 +207,4 @@ def test_folders_can_be_the_splits(tmp_path: Path) -> None:
 def test_what_images_cannot_give_is_refused(tmp_path: Path, reading: Reading, what: str) -> None:
     write_folder(tmp_path)
     with pytest.raises(DataError, match=what):
-        prepare(reading, DataSettings(task="any", source=("photos",)), tmp_path, tmp_path, 7, silent)
+        prepare(reading, RowData(task="any", source=("photos",)), tmp_path, tmp_path, 7, silent)

@@ -12,7 +12,7 @@ from mlctl.data.prepared import PreparedData
 from mlctl.data.reading import Number, Numbers, Reading
 from mlctl.errors import DataError
 from mlctl.events import silent
-from mlctl.recipe.prepare import DataSettings
+from mlctl.recipe.prepare import RowData
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{i}.5,{i}\n" for i in range(20)))
     (tmp_path / "out").mkdir()
     reading = Reading("regression", (Numbers("features", ("x",)),), Number("y"))
-    prepare(reading, DataSettings(task="any", source=("t.csv",)), tmp_path, tmp_path / "out", 0, silent)
+    prepare(reading, RowData(task="any", source=("t.csv",)), tmp_path, tmp_path / "out", 0, silent)
     return tmp_path / "out"
 
 

@@ -1,5 +1,6 @@
 """Graphs answer as their networks."""
 
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ from nets_for_graphs import ConvNet, Perceptron, export_conv_net, export_percept
 from torch import nn
 
 from mlctl.errors import DataError
+from mlctl.graphs.export import export
 from mlctl.graphs.parity import MOST_SAMPLES, differences, parity
 from mlctl.runtime.answers import Arrays
 from mlctl.runtime.session import OnnxSession
@@ -138,3 +140,79 @@ def test_differences_are_never_negative_and_vanish_only_for_equals(pair: npt.NDA
     assert ((absolute == 0) == same).all()
     assert (absolute >= 0).all()
     assert (relative >= 0).all()
+
+
+class Places(nn.Module):
+    """Three numbers at every place of a row: [B, T] → [B, T, 3]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 3)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        numbers: torch.Tensor = self.head(rows[..., None])
+        return numbers
+
+
+@pytest.fixture(scope="module")
+def places_session(tmp_path_factory: pytest.TempPathFactory) -> OnnxSession:
+    path = export(
+        trained(Places()),
+        example=(torch.zeros(2, 6),),
+        input_names=("rows",),
+        output_name="numbers",
+        opset=20,
+        metadata={},
+        into=tmp_path_factory.mktemp("places"),
+    ).path
+    return OnnxSession(path, threads=1)
+
+
+def test_every_place_of_a_row_is_a_decision(places_session: OnnxSession) -> None:
+    reference = answering(Places())
+
+    def one_place_moved(inputs: Arrays) -> npt.NDArray[np.float32]:
+        answers = reference(inputs)
+        answers[:, 2] = -answers[:, 2]
+        return answers
+
+    found = parity(one_place_moved, places_session, (ROWS,), decision="argmax")
+    assert [each.agreement for each in found.batches] == [5 / 6] * 3
+    assert found.worst > 0.01
+
+
+def test_rows_with_many_numbers_are_compared_on_as_many_as_fill_a_batch(
+    places_session: OnnxSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlctl.graphs.parity.MOST_NUMBERS", 18 * 20)
+    rows = np.tile(ROWS, (2, 1))
+    found = parity(answering(Places()), places_session, (rows,), decision="argmax")
+    assert [each.samples for each in found.batches] == [20, 20, 20]
+    monkeypatch.setattr("mlctl.graphs.parity.MOST_NUMBERS", 18)
+    found = parity(answering(Places()), places_session, (rows,), decision="argmax")
+    assert [each.samples for each in found.batches] == [17, 17, 17]
+
+
+def test_differences_are_the_same_in_chunks_of_any_size(
+    perceptron_session: OnnxSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = parity(answering(Perceptron()), perceptron_session, (ROWS,), decision="none")
+    monkeypatch.setattr("mlctl.graphs.parity._CHUNK_NUMBERS", 1)
+    assert parity(answering(Perceptron()), perceptron_session, (ROWS,), decision="none") == whole
+
+
+def test_memory_holds_one_batch_of_answers(places_session: OnnxSession) -> None:
+    """Every answer is gone when the one after the next is asked for."""
+    reference = answering(Places())
+    given_out: list[weakref.ref[npt.NDArray[np.float32]]] = []
+    alive: list[int] = []
+
+    def watched(inputs: Arrays) -> npt.NDArray[np.float32]:
+        alive.append(sum(each() is not None for each in given_out))
+        found = reference(inputs).copy()
+        given_out.append(weakref.ref(found))
+        return found
+
+    parity(watched, places_session, (ROWS,), decision="argmax", batches=(1,))
+    assert len(alive) == len(ROWS) + 1
+    assert max(alive) <= 1

@@ -66,3 +66,12 @@ def test_several_inputs_are_each_scaled_in_their_own_way() -> None:
 def test_the_weights_file_holds_the_network_alone() -> None:
     model = CompleteModel(nn.Linear(3, 2), (InputScaling(1.0, (0.0,), (1.0,)),), nn.Softmax(1))
     assert list(model.state_dict()) == ["network.weight", "network.bias"]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.int64])
+def test_tokens_are_looked_up_as_they_are(dtype: torch.dtype) -> None:
+    network = nn.Embedding(200, 3)
+    model = CompleteModel(network, (None,), nn.Identity())
+    tokens = torch.tensor([[0, 199], [7, 7]])
+    assert torch.equal(model(tokens.to(dtype)), network(tokens))
+    assert model.preprocess(tokens)[0] is tokens

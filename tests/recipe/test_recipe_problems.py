@@ -52,7 +52,8 @@ CASES = {
     ),
     "no variant chosen": (
         "train: {model: {hidden: [3]}}",
-        "3:9: train.model.arch: missing; write one of linear, mlp, cnn, package.module:Class",
+        "3:9: train.model.arch: missing; write one of linear, mlp, cnn, resnet, vit, lstm, gru, transformer, "
+        "package.module:Class",
     ),
     "variant of a wrong type": (
         "prune: {method: [a]}",

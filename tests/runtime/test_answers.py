@@ -1,12 +1,13 @@
 """Answers over a split, batch by batch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mlctl.errors import DataError, StepFailed
-from mlctl.runtime.answers import Arrays, answer, first_rows
+from mlctl.runtime.answers import Arrays, answer, first_rows, rows_within
 
 ROWS = np.arange(46, dtype=np.float32).reshape(23, 2)
 
@@ -30,7 +31,7 @@ def test_no_batch_is_larger_than_asked() -> None:
         return total(inputs)
 
     answer(spy, (ROWS,), 10)
-    assert sizes == [10, 10, 3]
+    assert sizes == [1, 10, 10, 3]  # the first row alone, to see how large an answer is
 
 
 def test_answers_from_a_memory_map_go_into_a_file_that_numpy_reads(tmp_path: Path) -> None:
@@ -67,3 +68,43 @@ def test_first_rows_start_again_where_there_are_too_few() -> None:
     (rows,) = first_rows((ROWS,), 25)
     assert rows[:, 0].tolist() == [*ROWS[:, 0].tolist(), 0, 2]
     assert rows.flags.c_contiguous
+
+
+def test_what_is_kept_takes_the_place_of_the_answers(tmp_path: Path) -> None:
+    def largest(answers: np.ndarray[Any, Any], rows: slice) -> np.ndarray[Any, Any]:
+        return np.stack([answers.max(axis=1), np.arange(rows.start, rows.stop)], axis=1)
+
+    found = answer(lambda inputs: inputs[0], (ROWS,), 5, tmp_path / "kept.npy", largest)
+    assert found.tolist() == [[2 * row + 1, row] for row in range(23)]
+    assert np.load(tmp_path / "kept.npy").shape == (23, 2)
+
+
+@pytest.mark.parametrize(
+    ("limit", "sizes"),
+    [
+        ({"BATCH_BYTES": 4 * 6 * 4}, [4] * 5 + [3]),
+        ({"BATCH_PLACES": 6}, [2] * 11 + [1]),
+        ({"BATCH_BYTES": 1}, [1] * 23),
+    ],
+)
+def test_rows_with_large_answers_come_in_smaller_batches(
+    monkeypatch: pytest.MonkeyPatch, limit: dict[str, int], sizes: list[int]
+) -> None:
+    """Answers of three places with two numbers each, float32."""
+    for name, value in limit.items():
+        monkeypatch.setattr(f"mlctl.runtime.answers.{name}", value)
+    met: list[int] = []
+
+    def places(inputs: Arrays) -> np.ndarray[Any, Any]:
+        met.append(len(inputs[0]))
+        return np.repeat(inputs[0][:, None], 3, axis=1)
+
+    found = answer(places, (ROWS,), 100)
+    assert met == [1, *sizes]
+    assert np.array_equal(found, np.repeat(ROWS[:, None], 3, axis=1))
+
+
+def test_how_many_rows_hold_so_many_numbers() -> None:
+    assert [rows_within(lambda inputs: inputs[0], (ROWS,), numbers) for numbers in (1, 2, 9, 100)] == [1, 1, 4, 50]
+    with pytest.raises(DataError, match="no rows"):
+        rows_within(total, (ROWS[:0],), 9)

@@ -132,3 +132,23 @@ def test_another_shape_is_not_alike_at_all(decision: Any) -> None:
 def test_nothing_but_zeros_is_like_itself_alone() -> None:
     assert alike(np.zeros((2, 1)), np.zeros((2, 1)), "none").is_enough
     assert not alike(np.zeros((2, 1)), np.ones((2, 1)), "none").is_enough
+
+
+def test_every_place_of_a_row_is_a_decision() -> None:
+    expected = np.eye(3)[[[0, 1, 2, 0], [1, 1, 2, 2]]]
+    given = np.eye(3)[[[0, 1, 2, 1], [1, 1, 2, 2]]]
+    assert alike(expected, given, "argmax").agreement == 7 / 8
+
+
+def test_rows_with_many_numbers_are_compared_on_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The products of the first two rows fit into the 32 bits that OpenVINO has, those of the others do not."""
+    nodes = [helper.make_node("Mul", ["x", "large"], ["h"]), helper.make_node("Cast", ["h"], ["y"], to=FLOAT)]
+    path = graph(tmp_path / "model.onnx", nodes, kind=INT64)
+    rows = np.full((50, 8), 1 << 20)
+    rows[:2] = 3
+    assert choose_runtime(path, (rows,), threads=1, decision="none").ratio is None
+    monkeypatch.setattr("mlctl.runtime.choice.MOST_NUMBERS", 16)
+    found = choose_runtime(path, (rows,), threads=1, decision="none", batches=(1,))
+    assert found.likeness is not None
+    assert found.likeness.is_enough
+    assert found.ratio is not None

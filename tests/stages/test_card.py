@@ -1,12 +1,14 @@
 """The model card, as people and model hubs read it."""
 
+from dataclasses import replace
+
 import yaml
 
 from mlctl.data.description import DataDescription, Field, Scaling
 from mlctl.engine.figures import Figure, Kind
 from mlctl.models.complete import InputScaling
 from mlctl.models.files import ModelConfig, ModelInput
-from mlctl.recipe.networks import CnnSettings, CustomSettings, NetworkSettings
+from mlctl.recipe.networks import CnnSettings, CustomSettings, LstmSettings, NetworkSettings
 from mlctl.stages.card import model_card
 
 DATA = DataDescription(
@@ -48,3 +50,27 @@ def test_people_find_figures_rows_inputs_and_labels() -> None:
     assert "input `image`: uint8 [1, 8, 8]" in text
     assert "labels cat, Größe" in text
     assert '"channels": [\n    4,\n    8\n  ]' in text
+
+
+def test_a_language_model_counts_tokens_and_names_its_tokenizer() -> None:
+    data = replace(
+        DATA,
+        task="language-modeling",
+        inputs=(Field("tokens", "uint8", (16,)),),
+        labels=(),
+        vocabulary=27,
+        tokens={"train": 9_000_000, "validation": 500_000, "test": 500_001},
+    )
+    config = ModelConfig(
+        task=data.task,
+        network=LstmSettings(arch="lstm"),
+        inputs=(ModelInput("tokens", "int64", (16,)),),
+        outputs=27,
+        input_scaling=(InputScaling(),),
+        target_scaling=InputScaling(),
+        labels=(),
+    )
+    text = model_card(config, data, [])
+    assert yaml.safe_load(text.split("---\n")[1])["pipeline_tag"] == "text-generation"
+    assert "Trained on 9,000,000 train, 500,000 validation, 500,001 test tokens." in text
+    assert "input `tokens`: int64 [16], tokens of `tokenizer.json`" in text

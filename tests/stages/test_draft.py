@@ -179,7 +179,7 @@ def test_a_recipe_elsewhere_names_the_data_from_there(tmp_path: Path) -> None:
         ("d.csv", ["city", "y"], ["Berlin", 2.5], None, UsageError, "no column but the target holds numbers"),
         ("d.csv", ["y"], [2.5], None, DataError, "there is only one column"),
         ("d.csv", ["a", "y"], [1.5, 2.5], "z", UsageError, "there is no column 'z'"),
-        ("d.parquet", ["a", "y"], [1.5, 2.5], None, DataError, "a recipe can name no file of this kind"),
+        ("d.xlsx", ["a", "y"], [1.5, 2.5], None, DataError, "no recipe can be drafted for a file of this kind"),
     ],
 )
 def test_data_that_no_task_fits_is_refused(

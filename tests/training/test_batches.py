@@ -1,16 +1,14 @@
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from mlctl.errors import DataError
-from mlctl.training import batches
-from mlctl.training.batches import Batches, MappedRows, ResidentRows, Samples
+from mlctl.training import rows
+from mlctl.training.batches import Batches, Samples
+from mlctl.training.places import Place
+from mlctl.training.processes import Group
 
 CPU = torch.device("cpu")
 
@@ -59,31 +57,13 @@ def test_validation_goes_through_the_samples_in_order() -> None:
     assert joined.tolist() == list(range(50))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "shape"), [("uint8", (3, 4, 4)), ("float32", (5,)), ("int64", ()), ("float64", (2, 2)), ("int8", (1,))]
-)
-def test_mapped_rows_are_the_resident_rows(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
-    random = np.random.default_rng(0)
-    path = tmp_path / "rows.npy"
-    np.save(path, random.integers(0, 100, (40, *shape)).astype(dtype))
-    mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    order = random.permutation(40)[:17]
-    found = MappedRows(mapped, CPU).take(order, torch.from_numpy(order))
-    expected = ResidentRows(mapped, CPU).take(order, torch.from_numpy(order))
-    assert found.dtype == expected.dtype
-    assert torch.equal(found, expected)
-    assert torch.equal(found, torch.from_numpy(np.array(mapped[order])))
-
-
-def test_an_array_too_large_for_the_device_stays_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "RESIDENT_BYTES", 400)
-    samples = numbered(50)  # 400 bytes of each, inputs and targets
-    assert isinstance(Batches(samples, 8, CPU).targets, ResidentRows)
-    monkeypatch.setattr(batches, "RESIDENT_BYTES", 399)
-    mapped = Batches(samples, 8, CPU)
-    assert isinstance(mapped.targets, MappedRows)
-    monkeypatch.undo()
-    assert targets_of(mapped, 1, 0) == targets_of(Batches(samples, 8, CPU), 1, 0)
+def test_data_that_stay_on_disk_make_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = Batches(numbered(50), 8, CPU)
+    monkeypatch.setattr(rows, "RESIDENT_BYTES", 0)
+    mapped = Batches(numbered(50), 8, CPU)
+    assert (resident.is_resident, mapped.is_resident) == (True, False)
+    assert targets_of(mapped, 1, 0) == targets_of(resident, 1, 0)
+    assert targets_of(mapped, 1, 0, first=3) == targets_of(resident, 1, 0, first=3)
 
 
 def test_samples_must_be_there_and_have_targets() -> None:
@@ -91,3 +71,87 @@ def test_samples_must_be_there_and_have_targets() -> None:
         Samples((np.zeros((3, 1)),), np.zeros(2))
     with pytest.raises(DataError, match="no samples"):
         Samples((np.zeros((0, 1)),), np.zeros(0))
+    with pytest.raises(DataError, match="3 windows of 4 tokens are more"):
+        Samples((np.zeros((3, 4)),), np.zeros((3, 4)), stream=np.zeros(12))
+
+
+def test_class_numbers_are_int64_whatever_they_are_stored_as() -> None:
+    (batch,) = Batches(Samples((np.zeros((3, 1), np.uint8),), np.array([2, 0, 1], np.uint8)), 3, CPU).in_order()
+    assert (batch.inputs[0].dtype, batch.targets.dtype) == (torch.uint8, torch.int64)
+    (batch,) = Batches(Samples((), np.array([2, 0, 1], np.float32)), 3, CPU).in_order()
+    assert batch.targets.dtype == torch.float32
+
+
+def process(rank: int, count: int) -> Group:
+    return Group(Place(rank, count, rank, count, "localhost", 1))
+
+
+@given(count=st.integers(1, 60), size=st.integers(2, 20), processes=st.integers(1, 5), epoch=st.integers(0, 2))
+def test_the_parts_of_all_processes_are_the_batch(count: int, size: int, processes: int, epoch: int) -> None:
+    whole = list(Batches(numbered(count), size, CPU).shuffled(4, epoch))
+    parts = [
+        list(Batches(numbered(count), size, CPU, process(r, processes)).shuffled(4, epoch)) for r in range(processes)
+    ]
+    for number, batch in enumerate(whole):
+        own = [each[number] for each in parts]
+        assert torch.equal(torch.cat([each.targets for each in own if each.share]), batch.targets)
+        assert [each.share * len(batch.targets) for each in own] == pytest.approx(
+            [len(each.targets) if each.share else 0 for each in own]
+        )
+        assert all(len(each.targets) for each in own)
+
+
+def numbered_text(tokens: int, context: int) -> Samples:
+    """A text whose tokens are their own places."""
+    stream = np.arange(tokens).astype(np.uint16)
+    windows = (tokens - 1) // context
+    inputs, targets = (stream[at : at + windows * context].reshape(windows, context) for at in (0, 1))
+    return Samples((inputs,), targets, np.arange(windows), stream)
+
+
+@settings(deadline=None)
+@given(context=st.integers(2, 9), windows=st.integers(1, 12), more=st.integers(0, 8), epoch=st.integers(0, 20))
+def test_the_windows_of_a_text_move_from_epoch_to_epoch(context: int, windows: int, more: int, epoch: int) -> None:
+    samples = numbered_text(windows * context + 1 + more % context, context)
+    batches = list(Batches(samples, 4, CPU).shuffled(seed=6, epoch=epoch))
+    inputs = torch.cat([batch.inputs[0] for batch in batches])
+    targets = torch.cat([batch.targets for batch in batches])
+    assert (inputs.dtype, targets.dtype) == (torch.int64, torch.int64)
+    assert torch.equal(targets, inputs + 1)
+    assert torch.equal(inputs, inputs[:, :1] + torch.arange(context))
+    starts = sorted(inputs[:, 0].tolist())
+    last = windows * context + more % context - context
+    shift = starts[0] if windows > 1 else None
+    if shift is not None:
+        assert 0 <= shift < context
+        # Windows follow one another; only the last may overlap the one before, to stay within the text.
+        assert starts == [min(shift + number * context, last) for number in range(windows)]
+
+
+def test_every_border_of_windows_is_as_likely() -> None:
+    made = Batches(numbered_text(200, 4), 8, CPU)
+    shifts = [min(batch.inputs[0].min().item() for batch in made.shuffled(3, epoch)) for epoch in range(200)]
+    counts = np.bincount(np.array(shifts, int), minlength=4)
+    # 50 each; four deviations of a binomial of 200 and 1/4 are 24.5.
+    assert len(counts) == 4
+    assert abs(counts - 50).max() <= 24
+
+
+def test_a_text_is_validated_on_as_it_was_prepared() -> None:
+    samples = numbered_text(51, 5)
+    made = list(Batches(samples, 4, CPU).in_order())
+    assert torch.cat([batch.inputs[0] for batch in made]).tolist() == samples.inputs[0].tolist()
+    assert torch.cat([batch.targets for batch in made]).tolist() == samples.targets.tolist()
+
+
+def test_a_batchs_rows_are_named_as_the_source_has_them() -> None:
+    order = np.random.default_rng((3, 1)).permutation(20)
+    samples = Samples((), np.zeros(20), rows=np.arange(20) * 10)
+    first = ", ".join(str(10 * row) for row in order[8:13])
+    said = Batches(samples, 8, CPU).said(3, 1, 1)
+    assert said == f"rows {first} and 3 more of the source, counted from 0 as in `row.npy`"
+    nowhere = ", ".join(map(str, np.random.default_rng((3, 0)).permutation(3)))
+    assert Batches(Samples((), np.zeros(3)), 8, CPU).said(3, 0, 0) == f"samples {nowhere}"
+    made = Batches(numbered_text(51, 5), 4, CPU)
+    begins = next(made.shuffled(2, 5)).inputs[0][:, 0].tolist()
+    assert made.said(2, 5, 0) == f"windows that begin at the split's tokens {', '.join(map(str, begins))}"

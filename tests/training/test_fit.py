@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_fits import CNN, CPU, MLP, Classification, assert_same, patterns, small_fit, small_model
+from small_fits import CNN, CPU, MLP, Classification, Scripted, assert_same, patterns, small_fit, small_model
 from torch import Tensor, nn
 
-from mlctl.errors import Diverged, OutOfMemory, StepFailed
-from mlctl.events import Event, Progress, silent
+from mlctl.errors import OutOfMemory, StepFailed
+from mlctl.events import Event, Progress
 from mlctl.models.complete import CompleteModel, InputScaling
 from mlctl.recipe.networks import LinearSettings, NetworkSettings
-from mlctl.recipe.optimization import AdamWSettings, CosineSchedule, SgdSettings
+from mlctl.recipe.optimization import AdamWSettings, SgdSettings
 from mlctl.recipe.train import FitSettings
 from mlctl.recipe.vocabulary import Direction
-from mlctl.training import batches
+from mlctl.training import rows
 from mlctl.training.batches import Samples
-from mlctl.training.checkpoints import CheckpointFile
 from mlctl.training.history import last_improvement
 from mlctl.training.loop import fit
 
@@ -84,18 +83,8 @@ def test_the_same_seed_ends_in_the_same_bits_and_another_does_not(tmp_path: Path
 
 def test_data_that_stays_on_disk_trains_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resident = small_fit(tmp_path / "resident")
-    monkeypatch.setattr(batches, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(rows, "RESIDENT_BYTES", 0)
     assert_same(small_fit(tmp_path / "mapped"), resident)
-
-
-class Scripted(Classification):
-    """Validation figures from a list, one for each epoch."""
-
-    def __init__(self, *figures: float) -> None:
-        self.left = list(figures)
-
-    def figures(self, totals: Tensor, count: int) -> tuple[float, ...]:
-        return self.left.pop(0), 0.5
 
 
 def test_the_best_epochs_weights_are_kept_and_ties_keep_the_earlier(tmp_path: Path) -> None:
@@ -130,38 +119,6 @@ def test_a_figure_that_nobody_watches_is_refused(tmp_path: Path, changes: dict[s
     assert refusal.value.next == "choose one of loss, accuracy"
 
 
-class Exploding(Classification):
-    """A loss that is infinite at one call and so leaves weights that are not numbers."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        self.left -= 1
-        return super().loss(outputs, targets) * (1.0 if self.left else inf)
-
-
-@pytest.mark.parametrize(
-    ("step", "epoch", "rate"), [(1, 1, "0.00143"), (5, 1, "0.00714"), (6, 2, "0.00857"), (13, 3, "0.00611")]
-)
-def test_a_loss_that_is_no_number_is_named_by_its_first_step(tmp_path: Path, step: int, epoch: int, rate: str) -> None:
-    warm = CosineSchedule(warmup=0.3)  # 6 of 20 steps
-    with pytest.raises(Diverged) as refusal:
-        small_fit(tmp_path, objective=Exploding(step), epochs=4, optimizer=AdamWSettings(lr=0.01), schedule=warm)
-    assert refusal.value.what == (
-        f"the loss is not a finite number at step {step} (epoch {epoch}), at a learning rate of {rate}"
-    )
-
-
-def test_weights_that_are_no_numbers_never_reach_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match="at step 3 "):
-        small_fit(tmp_path, objective=Exploding(3), checkpoint_seconds=1e-9)
-    kept = CheckpointFile(tmp_path, 30, silent).read(total_steps=10)
-    assert kept is not None
-    assert kept.step == 2
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.tensors.values())
-
-
 def test_a_lone_last_sample_joins_the_batch_before(tmp_path: Path) -> None:
     found = small_fit(tmp_path, samples=33, epochs=1).fitted
     assert found.history[0].step == 2
@@ -190,7 +147,7 @@ def test_a_lack_of_memory_is_said_in_words(tmp_path: Path) -> None:
     data = patterns(8, 0)
     with pytest.raises(OutOfMemory, match="cpu has no room") as refusal:
         fit(model, data, data, Classification(), FitSettings(), seed=0, device=CPU, resume=tmp_path, tell=print)
-    assert "batch_size" in refusal.value.next
+    assert "smaller network" in refusal.value.next
 
 
 def test_the_model_ends_at_rest_in_the_plain_layout(tmp_path: Path) -> None:

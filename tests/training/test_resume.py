@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from small_fits import Classification, Outcome, assert_same, small_fit
+from small_fits import Classification, NextToken, Outcome, assert_same, is_text, small_fit
+from small_lives import KILLS, LIVES
 from torch import Tensor
 
 from mlctl.errors import Interrupted
-from mlctl.events import Event, Warned
-from mlctl.recipe.optimization import AdamWSettings, CosineSchedule, SgdSettings
+from mlctl.events import Event, Warned, silent
+from mlctl.recipe.networks import NetworkSettings
+from mlctl.recipe.optimization import AdamWSettings, CosineSchedule
+from mlctl.training.checkpoints import CheckpointFile
 
 LONG: dict[str, Any] = {"epochs": 4, "schedule": CosineSchedule(warmup=0.2), "optimizer": AdamWSettings(lr=1e-2)}
 STEPS = 20  # 77 samples in batches of 16, four epochs
@@ -33,6 +36,14 @@ class Killer(Classification):
         return super().loss(outputs, targets)
 
 
+class KillerOfTexts(Killer, NextToken):
+    """The same for logits of tokens."""
+
+
+def killer(network: NetworkSettings, at: int) -> Killer:
+    return KillerOfTexts(at) if is_text(network) else Killer(at)
+
+
 @pytest.fixture(autouse=True)
 def _gentle_handlers() -> Any:
     previous = {n: signal.signal(n, lambda number, frame: None) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -41,16 +52,17 @@ def _gentle_handlers() -> Any:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("optimizer", [AdamWSettings(lr=1e-2), SgdSettings(lr=0.05)], ids=lambda each: each.name)
-def test_interrupted_at_any_step_and_resumed_it_ends_in_the_same_bits(tmp_path: Path, optimizer: object) -> None:
-    changes = {**LONG, "optimizer": optimizer}
-    expected = small_fit(tmp_path / "whole", **changes)
-    for step in range(1, STEPS + 1):
+@pytest.mark.parametrize("name", LIVES)
+def test_interrupted_at_any_step_and_resumed_it_ends_in_the_same_bits(tmp_path: Path, name: str) -> None:
+    network, changes = LIVES[name]
+    changes = {"epochs": 3, "samples": 40, **changes}  # three steps an epoch, six of them where parts are learnt from
+    expected = small_fit(tmp_path / "whole", network, **changes)
+    for step in (1, 2, 3, 5, 8):
         resume = tmp_path / str(step)
         with pytest.raises(Interrupted) as interruption:
-            small_fit(resume, objective=Killer(step), **changes)
+            small_fit(resume, network, objective=killer(network, step), **changes)
         assert interruption.value.exit_code == 128 + signal.SIGTERM
-        assert_same(small_fit(resume, **changes), expected)
+        assert_same(small_fit(resume, network, **changes), expected)
 
 
 def test_interrupted_at_every_step_it_still_gets_there(tmp_path: Path) -> None:
@@ -74,10 +86,11 @@ class KillerOfValidation(Killer):
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 12])  # 40 samples are 3 batches an epoch
 def test_interrupted_in_a_validation_it_goes_on_from_there(tmp_path: Path, batch: int) -> None:
-    expected = small_fit(tmp_path / "whole", **LONG)
+    changes = {**LONG, "ema": 0.9}  # the network has the mean just then
+    expected = small_fit(tmp_path / "whole", **changes)
     with pytest.raises(Interrupted):
-        small_fit(tmp_path / "parts", objective=KillerOfValidation(batch), **LONG)
-    assert_same(small_fit(tmp_path / "parts", **LONG), expected)
+        small_fit(tmp_path / "parts", objective=KillerOfValidation(batch), **changes)
+    assert_same(small_fit(tmp_path / "parts", **changes), expected)
 
 
 def test_early_stopping_is_not_forgotten(tmp_path: Path) -> None:
@@ -97,6 +110,16 @@ def test_how_often_checkpoints_are_written_changes_nothing(tmp_path: Path) -> No
     assert_same(often, never)
 
 
+def test_checkpoints_by_epoch_are_written_after_so_many_epochs(tmp_path: Path) -> None:
+    changes = {**LONG, "checkpoint_seconds": 1e9, "epochs": 5}
+    whole = small_fit(tmp_path / "whole", **changes)
+    assert_same(small_fit(tmp_path / "some", checkpoint_epochs=2, **changes), whole)
+    found = CheckpointFile(tmp_path / "some", 30, silent).read(total_steps=25)
+    assert found is not None
+    assert (found.epoch, found.step, len(found.history)) == (4, 0, 4)
+    assert_same(small_fit(tmp_path / "some", checkpoint_epochs=2, **changes), whole)
+
+
 def test_a_damaged_checkpoint_means_a_start_from_the_beginning(tmp_path: Path) -> None:
     expected = small_fit(tmp_path / "whole", **LONG)
     with pytest.raises(Interrupted):
@@ -108,58 +131,19 @@ def test_a_damaged_checkpoint_means_a_start_from_the_beginning(tmp_path: Path) -
     assert any(isinstance(event, Warned) for event in told)
 
 
-KILLED = """
-import json, os, random, signal, sys, time
-from pathlib import Path
-from safetensors.torch import save_file
-from small_fits import small_fit
-from test_resume import LONG
-
-folder, rounds = Path(sys.argv[1]), random.Random(11)
-
-def train(resume, out):
-    outcome = small_fit(resume, checkpoint_seconds=1e-9, samples=400, **LONG)
-    save_file(outcome.weights, out / "weights.safetensors")
-    (out / "history.jsonl").write_text(outcome.fitted.metrics_jsonl)
-
-def start(resume, out):
-    out.mkdir(exist_ok=True)
-    child = os.fork()
-    if child == 0:
-        try:
-            train(resume, out)
-        finally:
-            os._exit(0)
-    return child
-
-began = time.monotonic()
-os.waitpid(start(folder / "resume-whole", folder / "whole"), 0)
-seconds, kills = time.monotonic() - began, []
-for attempt in range(200):
-    child = start(folder / "resume", folder / "parts")
-    time.sleep(seconds * rounds.uniform(0.0, 0.15 + 0.05 * attempt))
-    os.kill(child, signal.SIGKILL)
-    killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
-    kills.append(killed)
-    if not killed:
-        break
-(folder / "kills.json").write_text(json.dumps(kills))
-"""
-
-
-def test_killed_at_random_instants_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    here = str(Path(__file__).parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path])}
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=environment, check=True)
+@pytest.mark.parametrize("name", LIVES)
+def test_killed_in_a_step_an_epoch_or_a_write_it_ends_in_the_same_bytes(tmp_path: Path, name: str) -> None:
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
+    subprocess.run([sys.executable, here / "small_lives.py", tmp_path, name], env=environment, check=True)
     kills = json.loads((tmp_path / "kills.json").read_text())
-    assert sum(kills) >= 2
-    assert not kills[-1]
-    for name in ("weights.safetensors", "history.jsonl"):
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert dict(zip(KILLS[:-1], kills, strict=False)) == dict.fromkeys(KILLS[:-1], True)
+    for kind in ("safetensors", "jsonl"):
+        assert (tmp_path / f"killed.{kind}").read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()
 
 
 def test_what_was_finished_is_not_trained_again(tmp_path: Path) -> None:
-    expected: Outcome = small_fit(tmp_path, checkpoint_seconds=1e-9, **LONG)
+    expected: Outcome = small_fit(tmp_path, checkpoint_epochs=1, **LONG)
     before = torch.get_rng_state()
     again = small_fit(tmp_path, objective=Killer(1, signal.SIGTERM), **LONG)
     assert_same(again, expected)

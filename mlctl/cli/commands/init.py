@@ -10,7 +10,10 @@ from mlctl.cli.options import OUTPUT, DebugFlag
 
 
 def init(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV or TSV file, or a folder of class folders.")],
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="A table (CSV, TSV, JSON lines, Parquet), or a folder of class folders."),
+    ],
     output: Annotated[Path, OUTPUT] = Path("recipe.yaml"),
     target: Annotated[
         str | None, typer.Option("--target", metavar="COLUMN", help="The column to predict; the last by default.")

@@ -101,7 +101,10 @@ KINDS: Final = {
     "GATE": Kind.ANYTHING,
     "COLUMN": Kind.ANYTHING,
     "N": Kind.ANYTHING,
+    "M": Kind.ANYTHING,
     "X": Kind.ANYTHING,
+    "TEXT": Kind.ANYTHING,
+    "HOST:PORT": Kind.ANYTHING,
 }
 """What each placeholder of the help stands for; one with a bar in it lists the choices."""
 

@@ -1,0 +1,142 @@
+"""Who shows a verdict, and how a failure of one process becomes that of all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mlctl.digests import Json
+from mlctl.engine.company import ALONE
+from mlctl.engine.figures import Figure, Promise
+from mlctl.engine.fingerprint import Identity
+from mlctl.engine.plan import Action, Life, Plan, PlannedStep
+from mlctl.engine.stage import Stage, Step, Work
+from mlctl.engine.verdict import Failure, FollowersVerdict, Verdict
+from mlctl.errors import DataError, Diverged, Interrupted, NotBuilt, OutOfMemory, PeerLost, Problem, Refusal, UsageError
+from mlctl.stages.peers import Told, company_for, cores_here, voiced
+
+TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+OURS = {"ROLE_NAME": "mlctl"}
+SLURM = {
+    "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_CPUS_PER_TASK": "3",
+    "SLURM_JOB_NODELIST": "a",
+}  # fmt: skip
+
+
+class Sharing(Stage[None]):
+    """Work for all processes; nobody does it here."""
+
+    name, revision = "sharing", 1
+    is_shared_work = True
+
+    def settings(self) -> Mapping[str, Json]:
+        """None."""
+        return {}
+
+    def promises(self) -> tuple[Promise, ...]:
+        """None."""
+        return ()
+
+    def run(self, work: Work) -> tuple[Figure, ...]:
+        """Nothing."""
+        return ()
+
+    def open(self, folder: Path) -> None:
+        """Nothing."""
+
+
+class Solitary(Sharing):
+    """Work for one process."""
+
+    is_shared_work = False
+
+
+def plan_of(stage: Stage[None]) -> Plan:
+    step = Step("work", stage)
+    planned = PlannedStep(step, Identity("sharing", 1, {}, {}, ()), "f" * 64, Action.RUN, (), None)
+    return Plan(Life("life", Path("life.yaml"), (step,)), (planned,))
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*TORCHRUN, *OURS, *SLURM):
+        monkeypatch.delenv(name, raising=False)
+
+
+def spoken(environment: dict[str, str], failure: Refusal | None, monkeypatch: pytest.MonkeyPatch) -> Verdict:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    failures = (Failure.of(failure),) if failure else ()
+    return voiced(Verdict("0", "train", None, failures=failures), plan_of(Sharing()), ALONE)
+
+
+@pytest.mark.parametrize(
+    ("environment", "failure", "is_silent"),
+    [
+        ({}, None, False),
+        (TORCHRUN, None, False),
+        (TORCHRUN, PeerLost("gone"), False),
+        (TORCHRUN, Interrupted(2), False),
+        ({**TORCHRUN, "RANK": "1"}, None, True),
+        (TORCHRUN | OURS, None, False),
+        (TORCHRUN | OURS, Diverged("nan"), False),
+        (TORCHRUN | OURS, PeerLost("gone"), True),
+        (TORCHRUN | OURS, Interrupted(2), True),
+    ],
+)
+def test_the_leader_shows_the_verdict_unless_its_launcher_does(
+    environment: dict[str, str], failure: Refusal | None, is_silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = spoken(environment, failure, monkeypatch)
+    assert isinstance(verdict, FollowersVerdict) is is_silent
+
+
+def test_a_process_that_lost_another_asks_the_launcher_to_start_all_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert spoken(TORCHRUN | OURS, PeerLost("gone"), monkeypatch).exit_code == 75
+    assert spoken({"ROLE_NAME": "default"}, PeerLost("gone"), monkeypatch).exit_code == 5
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN | OURS, TORCHRUN])
+def test_a_process_that_follows_says_what_nobody_else_knows(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = spoken({**environment, "RANK": "1"}, DataError("bad row"), monkeypatch)
+    assert isinstance(verdict, FollowersVerdict)
+    assert (verdict.is_told, verdict.exit_code) == (False, 3)
+
+
+def test_a_plan_without_shared_work_is_nobodys_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**TORCHRUN, "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    verdict = Verdict("0", "prepare", None)
+    assert voiced(verdict, plan_of(Solitary()), ALONE) is verdict
+    with company_for(plan_of(Solitary()).shares_work) as company:
+        assert company is ALONE
+
+
+def test_processes_on_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cores_here(7) == 7
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    assert (cores_here(7), cores_here(2)) == (3, 2)
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert (cores_here(7), cores_here(1)) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (OutOfMemory("no room", where="cuda:1", next="less"), OutOfMemory),
+        (Interrupted(15), Interrupted),
+        (NotBuilt((Problem(1, 1, "a", "b", "c"),)), UsageError),
+    ],
+)
+def test_a_failure_of_another_process_is_the_same_failure_with_its_rank(
+    failure: Refusal, expected: type[Refusal]
+) -> None:
+    told = Told(3, type(failure).__name__, failure.what, failure.where, failure.next, failure.exit_code)
+    found = told.refusal
+    assert type(found) is expected
+    assert (found.where, found.next, found.exit_code) == (failure.where, failure.next, failure.exit_code)
+    assert isinstance(found, Interrupted) or found.what == f"in the process of rank 3: {failure.what}"
