@@ -91,7 +91,7 @@ def evaluate(expression: Expression, values: Mapping[FigureName, Any]) -> Any:
 
 
 def linear_form(expression: Expression) -> tuple[dict[FigureName, float], float] | None:
-    """Coefficients and constant of an expression that is linear in its figures, else None."""
+    """Coefficients, all finite, and constant of an expression that is linear in its figures; None for any other."""
     match expression:
         case Number(value):
             return {}, value
@@ -112,7 +112,11 @@ def _combined(symbol: str, first: Linear, second: Linear) -> Linear | None:
         return _added(({}, 0.0), second, first[1])
     if second[0] or (symbol == "/" and second[1] == 0):
         return None
-    return _added(({}, 0.0), first, second[1] if symbol == "*" else 1 / second[1])
+    if symbol == "/":
+        # Not by 1 / divisor, which is infinite for the smallest numbers.
+        shares = {name: value / second[1] for name, value in first[0].items()}
+        return (shares, first[1] / second[1]) if all(map(isfinite, shares.values())) else None
+    return _added(({}, 0.0), first, second[1])
 
 
 def _added(first: Linear, second: Linear, factor: float) -> Linear:

@@ -49,7 +49,7 @@ def answers(seed: int, count: int, skill: float = 1.0) -> tuple[npt.NDArray[np.f
 def test_it_is_in_the_table() -> None:
     task = TASKS["language-modeling"]
     assert (task.outputs(DATA.description), task.input_dtype(FIELD), task.output_name) == (4, "int64", "logits")
-    assert task.open_dimensions == {("tokens", 1): "sequence"}
+    assert task.open_dimensions == {("tokens", 1): "sequence", ("logits", 1): "sequence"}
     assert torch.equal(task.finish(Scaling())(torch.ones(2, 3, 4)), torch.ones(2, 3, 4))
 
 
