@@ -51,12 +51,9 @@ class Location:
         schemed = _SCHEME.match(rest)
         scheme: Scheme | None = _SCHEMES.get(schemed["scheme"].lower()) if schemed else "file"
         if scheme is None:
-            # No more of it is shown: what follows may hold a password.
-            _refuse(
-                f"{rest.partition('://')[0]}://",
-                "this kind of address cannot be read",
-                "give a path, https://… or hf://datasets/…",
-            )
+            # Before an @ may stand a password.
+            shown = f"{rest.partition('://')[0]}://" if "@" in rest else text
+            _refuse(shown, "this kind of address cannot be read", "give a path, https://… or hf://datasets/…")
         with_members = (_LOCAL_MEMBERS if scheme == "file" else _REMOTE_MEMBERS).fullmatch(rest)
         place, members = with_members.group("place", "members") if with_members else (rest, None)
         location = cls(scheme, place, members, sha256)
