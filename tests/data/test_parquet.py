@@ -2,9 +2,6 @@
 
 import datetime
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peak_memory import peak_of_preparing
 from pyarrow import parquet
 
 from mlctl.data.batches import Batch
@@ -219,25 +217,6 @@ def batches_or_refusal(path: Path) -> list[Batch] | DataError:
         return error
 
 
-PLAIN = {**os.environ, "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
-"""An environment in which allocators keep little that is free, so that a peak is what is used."""
-
-PEAK = """
-import sys
-from pathlib import Path
-from mlctl.data.preparation import prepare
-from mlctl.data.reading import Number, Numbers, Reading
-from mlctl.events import silent
-from mlctl.recipe.prepare import RowData
-base = Path(sys.argv[1])
-(base / "out").mkdir()
-reading = Reading("regression", (Numbers("features", ("x*",)),), Number("y"))
-prepare(reading, RowData(task="any", source=("t.*",)), base, base / "out", 7, silent)
-status = Path("/proc/self/status").read_text().split()
-print(status[status.index("VmHWM:") + 1])
-"""
-
-
 def write_table_of(path: Path, rows: int) -> None:
     """200 columns of random numbers and one to predict, in one group of rows and in small pages."""
     values = np.random.default_rng(0).random(rows).astype(np.float32)
@@ -258,8 +237,7 @@ def test_memory_is_bounded_by_batches_and_not_by_the_data(tmp_path: Path, make: 
     for name, rows in (("small", 40_000), ("large", 120_000)):
         (tmp_path / name).mkdir()
         make(tmp_path / name, rows)
-        command = [sys.executable, "-c", PEAK, str(tmp_path / name)]
-        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True, env=PLAIN).stdout))
+        peaks.append(peak_of_preparing(tmp_path / name))
     # In kB. 80,000 rows more are 64,000 of inputs, and of text in JSON 160,000; none of it may stay. A row's target,
     # split and place are 13 bytes, 1,040 in all; the rest of the room is for blocks in flight, which vary by 10 MB.
     assert peaks[1] - peaks[0] < 24_000

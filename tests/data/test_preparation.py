@@ -2,16 +2,14 @@
 
 import gzip
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from peak_memory import peak_of_preparing
 
 from mlctl.data.preparation import Prepared, prepare
 from mlctl.data.prepared import PreparedData
@@ -241,25 +239,6 @@ def test_the_bytes_do_not_depend_on_threads_or_compression(tmp_path: Path) -> No
     assert made[0] == made[1] == made[2] == made[3]
 
 
-PLAIN = {**os.environ, "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
-"""An environment in which allocators keep little that is free, so that a peak is what is used."""
-
-PEAK = """
-import sys
-from pathlib import Path
-from mlctl.data.preparation import prepare
-from mlctl.data.reading import Number, Numbers, Reading
-from mlctl.events import silent
-from mlctl.recipe.prepare import RowData
-base = Path(sys.argv[1])
-(base / "out").mkdir()
-reading = Reading("regression", (Numbers("features", ("x*",)),), Number("y"))
-prepare(reading, RowData(task="any", source=("t.csv",)), base, base / "out", 7, silent)
-status = Path("/proc/self/status").read_text().split()
-print(status[status.index("VmHWM:") + 1])
-"""
-
-
 def test_memory_is_bounded_by_batches_and_not_by_the_data(tmp_path: Path) -> None:
     """Three times the data may only cost the few bytes per row that say where each row goes."""
     line = ",".join(["12345.678"] * 200) + ",1\n"
@@ -267,8 +246,7 @@ def test_memory_is_bounded_by_batches_and_not_by_the_data(tmp_path: Path) -> Non
     for name, rows in (("small", 40_000), ("large", 120_000)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "t.csv").write_text(",".join(f"x{i}" for i in range(200)) + ",y\n" + line * rows)
-        command = [sys.executable, "-c", PEAK, str(tmp_path / name)]
-        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True, env=PLAIN).stdout))
+        peaks.append(peak_of_preparing(tmp_path / name))
     # In kB. 80,000 rows more are 160,000 of text and 64,000 of inputs, either of which must not stay; a row's target,
     # split and place are 13 bytes, 1,040 in all; the rest of the room is for blocks in flight, which vary by 10 MB.
     assert peaks[1] - peaks[0] < 24_000
