@@ -2,19 +2,25 @@
 
     python bench/train.py [--job cnn|resnet|gpt|lstm]... [--precision float32|auto] [--rounds N] [--threads N] [--json]
 
-Both ways train in turn within one process, an epoch of made-up data and one batch of validation. Prints samples per
-second of each, and the ratio of each round's pair.
+Both ways train in turn, an epoch of made-up data and one batch of validation, each in a process of its own that has
+trained once before: `fit` changes how the C library keeps memory. Prints samples per second of each, and the ratio of
+each round's pair.
 """
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jobs import DECAY, JOBS, RATE, SEED, Job
 from ratios import Ratio
@@ -25,6 +31,7 @@ from mlctl.events import silent
 from mlctl.recipe.optimization import AdamWSettings
 from mlctl.recipe.train import FitSettings
 from mlctl.training.loop import fit
+from mlctl.training.seeds import step_seed
 
 NEARLY = 0.02  # relative difference of the two final losses that rounding in another order explains
 REACH = 0.97
@@ -38,7 +45,7 @@ class Trained:
     loss: float
 
 
-def with_fit(job: Job, precision: Literal["float32", "auto"]) -> Trained:
+def with_fit(job: Job, *, precision: Literal["float32", "auto"]) -> Trained:
     """As `mlctl train` does it."""
     train, validation = job.train(), job.validation()
     optimizer = AdamWSettings(lr=RATE, weight_decay=DECAY)
@@ -60,7 +67,7 @@ def with_fit(job: Job, precision: Literal["float32", "auto"]) -> Trained:
 
 
 def by_hand(job: Job) -> Trained:
-    """What a careful person would write, in float32."""
+    """What a careful person would write, in float32; chance is drawn as `fit` draws it, so that the losses compare."""
     train, validation = job.train(), job.validation()
     started = time.perf_counter()
     network = job.fresh_network()
@@ -69,7 +76,9 @@ def by_hand(job: Job) -> Trained:
     inputs, targets = _tensors(job, train.inputs[0]), torch.from_numpy(train.targets).long()
     optimizer = torch.optim.AdamW(_groups(network), lr=RATE, fused=True)
     network.train()
-    for indices in torch.randperm(len(targets)).split(job.batch):  # type: ignore[no-untyped-call]
+    order = torch.from_numpy(np.random.default_rng((SEED, 0)).permutation(len(targets)))
+    for step, indices in enumerate(order.split(job.batch)):  # type: ignore[no-untyped-call]
+        torch.default_generator.manual_seed(step_seed(SEED, 0, step, 0))
         loss = _loss(network(_scaled(job, inputs[indices])), targets[indices])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -114,30 +123,63 @@ class Measured:
 
     @property
     def losses_agree(self) -> bool:
-        """Whether both learnt alike; the order of the samples differs, and on made-up data that is all."""
+        """Whether both learnt alike; only the rounding differs."""
         return abs(self.fit_loss - self.by_hand_loss) <= NEARLY * self.by_hand_loss
 
 
-def measure(name: str, precision: Literal["float32", "auto"], rounds: int) -> Measured:
+class Worker:
+    """A process that trains one job one way whenever it is asked to."""
+
+    def __init__(self, way: Callable[[Job], Trained], job: str, threads: int) -> None:
+        self._here, there = multiprocessing.Pipe()
+        # Started anew, not forked: a forked process would share torch's thread pool and the allocator's state.
+        context = multiprocessing.get_context("spawn")
+        self._process = context.Process(target=_work, args=(there, way, job, threads), daemon=True)
+        self._process.start()
+
+    def train(self) -> Trained:
+        """One training."""
+        self._here.send(None)
+        found = self._here.recv()
+        if not isinstance(found, Trained):
+            raise TypeError(f"a worker sent {found!r}")
+        return found
+
+    def end(self) -> None:
+        """Let the process go."""
+        self._process.terminate()
+        self._process.join()
+
+
+def _work(asked: Connection, way: Callable[[Job], Trained], job: str, threads: int) -> None:
+    torch.set_num_threads(threads)
+    while True:
+        asked.recv()
+        asked.send(way(JOBS[job]))
+
+
+def measure(name: str, precision: Literal["float32", "auto"], rounds: int, threads: int) -> Measured:
     """Both ways in turn, `rounds` times, after one training that warms each up."""
-    job, own, other = JOBS[name], [], []
-    mine, theirs = with_fit(job, precision), by_hand(job)
-    for number in range(rounds):
-        if number % 2:
-            mine, theirs = with_fit(job, precision), by_hand(job)
-        else:
-            theirs, mine = by_hand(job), with_fit(job, precision)
-        own.append(job.samples / mine.seconds)
-        other.append(job.samples / theirs.seconds)
-    reach = REACH if precision == "float32" else None
+    job = JOBS[name]
+    mlctl, hand = Worker(partial(with_fit, precision=precision), name, threads), Worker(by_hand, name, threads)
+    own, other = [], []
+    for number in range(-1, rounds):
+        order = (mlctl, hand) if number % 2 else (hand, mlctl)
+        found = {worker: worker.train() for worker in order}
+        if number >= 0:
+            own.append(found[mlctl])
+            other.append(found[hand])
+    mlctl.end()
+    hand.end()
+    rates = [[job.samples / each.seconds for each in way] for way in (own, other)]
     return Measured(
         name,
-        statistics.median(own),
-        statistics.median(other),
-        Ratio.of(own, other, reach),
-        mine.loss,
-        theirs.loss,
-        torch.get_num_threads(),
+        statistics.median(rates[0]),
+        statistics.median(rates[1]),
+        Ratio.of(rates[0], rates[1], REACH if precision == "float32" else None),
+        own[-1].loss,
+        other[-1].loss,
+        threads,
     )
 
 
@@ -150,9 +192,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
     for name in asked.job or JOBS:
-        found = measure(name, asked.precision, asked.rounds)
+        found = measure(name, asked.precision, asked.rounds, asked.threads)
         if asked.json:
             print(json.dumps(asdict(found)))
             continue

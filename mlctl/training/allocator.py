@@ -9,8 +9,8 @@ import torch
 # malloc.h of glibc
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 _KEEPING = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 64 << 20))
-# glibc's own, but for the last: it moves the threshold by itself until somebody sets any of these.
-_USUAL = ((_MMAP_MAX, 65_536), (_TRIM_THRESHOLD, 2 << 20), (_TOP_PAD, 128 << 10), (_MMAP_THRESHOLD, 1 << 20))
+# glibc raises its thresholds with what is freed, until somebody sets any of these: the last two are where it ends.
+_USUAL = ((_MMAP_MAX, 65_536), (_TOP_PAD, 128 << 10), (_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20))
 
 
 @contextmanager
