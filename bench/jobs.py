@@ -70,7 +70,8 @@ class Job:
     def _made_up(self, count: int, seed: int) -> Samples:
         random = np.random.default_rng(seed)
         if self.is_text:
-            stream = random.integers(0, self.classes, (count, self.shape[0] + 1)).astype(np.uint8)
+            kind = np.uint8 if self.classes <= 256 else np.uint16
+            stream = random.integers(0, self.classes, (count, self.shape[0] + 1)).astype(kind)
             return Samples((np.ascontiguousarray(stream[:, :-1]),), np.ascontiguousarray(stream[:, 1:]))
         images = random.integers(0, 256, (count, *self.shape)).astype(np.uint8)
         return Samples((images,), random.integers(0, self.classes, count))

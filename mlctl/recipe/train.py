@@ -90,7 +90,7 @@ class FitSettings(Settings):
     """Arithmetic of forward and backward; `auto` takes bfloat16 where this kind of machine computes it fast."""
 
     compile: Flag = False
-    """Let `torch.compile` build the network's kernels; worth it on a GPU, a loss on most CPUs."""
+    """Let `torch.compile` build the network's kernels, small networks' on a GPU as CUDA graphs; a loss on most CPUs."""
 
     checkpoint_seconds: Positive = Field(default=30.0, json_schema_extra={"changes_bytes": False})
     """Longest time between two checkpoints; it never changes the result."""

@@ -31,7 +31,7 @@ def choices_of(learner: Learner, batches: tuple[Batches, Batches], *, keeps_memo
         Chosen("layout", _layout(learner.network)),
         Chosen("data", _data(batches)),
         Chosen("micro_batch", _micro_batch(learner.settings, learner.parts)),
-        Chosen("compile", "yes: the recipe asks for it" if learner.settings.compile else "no: the recipe does not ask"),
+        Chosen("compile", str(learner.compilation)),
         Chosen("allocator", _allocator(learner, keeps_memory=keeps_memory)),
     )
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from mlctl.recipe.train import FitSettings
 from mlctl.tasks.objective import Objective
 from mlctl.training.augmentation import Augmentation
 from mlctl.training.batches import Batch, Batches
+from mlctl.training.compiling import compilation
 from mlctl.training.optimizers import make_optimizer
 from mlctl.training.parts import Parts, Slices
 from mlctl.training.precision import autocast, choose_precision
@@ -76,6 +76,12 @@ class Learner:
         self.augmentation = (
             Augmentation(settings.augment, train.samples.inputs[0].shape[1:]) if settings.augment else None
         )
+        self.compilation = compilation(
+            self.network,
+            self.device,
+            is_asked=settings.compile,
+            in_one_piece=group.count == 1 and _most_at_once(settings) > settings.batch_size,
+        )
         self.forward = self._wrapped(train)
         self._buffers = list(self.network.buffers())
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
@@ -125,7 +131,7 @@ class Learner:
         return self.parts.fitting(len(batch.targets), partial(self._totals, batch), lambda: None)
 
     def _wrapped(self, train: Batches) -> nn.Module:
-        network = cast("nn.Module", torch.compile(self.network)) if self.settings.compile else self.network
+        network = self.compilation.compiled(self.network)
         if self.group.count == 1:
             return network
         return self.group.wrap(network, self.model.preprocess(*train.example()))
@@ -146,12 +152,14 @@ class Learner:
         seed_generators(seed, self.device)
         lesson = self._lesson(batch)
         parts = (lesson.part(rows) for rows in slices) if len(slices) > 1 else (lesson,)
+        # A batch that was to be computed in one piece, and found no room, leaves its recorded kernels.
+        is_plain = rehearses or (self.compilation.records and len(slices) > 1)
         losses: list[Tensor] = []
         for part in parts:
             # The last backward of a batch averages what all of them have added up.
             alone = rehearses or len(losses) == len(slices) - 1
             with nullcontext() if alone else self.group.unsynced(self.forward):
-                outputs = self.outputs(part.inputs, self.network if rehearses else self.forward)
+                outputs = self.outputs(part.inputs, self.network if is_plain else self.forward)
                 # Gradients are averaged over the processes, and are to be added up.
                 weight = batch.share * self.group.count * len(part.targets) / len(batch.targets)
                 loss = self._loss(outputs, part)
