@@ -1,25 +1,35 @@
 """One training as other tools do it, each with its defaults: a plain script, Lightning, Hugging Face's Trainer.
 
-    python bench/peers.py plain|lightning|huggingface [--job NAME] [--precision float32|bf16] [--data FOLDER]
+    python bench/peers.py plain|lightning|huggingface|mlctl [--job NAME] [--precision float32|bf16] [--times N]
+                          [--data FOLDER]
 
 With `--data` it trains one epoch on Fashion-MNIST from the IDX files there and prints the accuracy on the test images;
-without, one epoch of a job's made-up data. The last line on stdout is JSON: seconds of the training alone, samples.
+without, one epoch of a job's made-up data, `--times` as many. `mlctl` is its own loop, with precision `auto` whatever is
+asked for. The last line on stdout is JSON: seconds of the training alone, samples.
 """
 
 import argparse
 import gzip
+import importlib
 import json
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jobs import JOBS, RATE, Job
+from jobs import JOBS, RATE, SEED, Job
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
+
+from mlctl.events import silent
+from mlctl.recipe.optimization import AdamWSettings
+from mlctl.recipe.train import FitSettings
+from mlctl.training.loop import fit
 
 Trainer = Callable[[nn.Module, TensorDataset, int, str], None]
 
@@ -82,6 +92,28 @@ def huggingface(network: nn.Module, data: TensorDataset, batch: int, precision: 
 
 
 WAYS: dict[str, Trainer] = {"plain": plain, "lightning": lightning, "huggingface": huggingface}
+LIBRARIES = {"lightning": ("lightning", "torch._dynamo"), "huggingface": ("transformers.trainer", "torch._dynamo")}
+"""What each way would otherwise load while it is timed."""
+
+
+def mlctl(job: Job) -> float:
+    """Seconds of mlctl's own loop, which chooses its precision."""
+    settings = FitSettings(epochs=1, batch_size=job.batch, optimizer=AdamWSettings(lr=RATE), keep_best=None)
+    model, train, validation = job.complete(job.fresh_network()), job.train(), job.validation()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        fit(
+            model,
+            train,
+            validation,
+            job.objective(),
+            settings,
+            seed=SEED,
+            device=torch.device("cpu"),
+            resume=Path(folder),
+            tell=silent,
+        )
+        return time.perf_counter() - started
 
 
 def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -118,14 +150,20 @@ def accuracy(network: nn.Module, data: TensorDataset) -> float:
 def main() -> None:
     """Train once and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("way", choices=tuple(WAYS))
+    parser.add_argument("way", choices=(*WAYS, "mlctl"))
     parser.add_argument("--job", choices=tuple(JOBS), default="cnn")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--data", type=Path)
     asked = parser.parse_args()
-    job = JOBS[asked.job]
+    job = replace(JOBS[asked.job], samples=JOBS[asked.job].samples * asked.times)
+    if asked.way == "mlctl":
+        print(json.dumps({"seconds": mlctl(job), "samples": job.samples}))
+        return
     network = job.fresh_network()
     data = fashion(asked.data, "train") if asked.data else made_up(job)
+    for library in LIBRARIES.get(asked.way, ()):
+        importlib.import_module(library)
     started = time.perf_counter()
     WAYS[asked.way](network, data, job.batch, asked.precision)
     found: dict[str, Any] = {"seconds": time.perf_counter() - started, "samples": len(data)}

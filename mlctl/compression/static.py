@@ -160,7 +160,9 @@ class _Plan:
 
 
 def attends(model: onnx.ModelProto) -> bool:
-    """Whether the graph multiplies two activations with each other, as attention does."""
+    """Whether the graph has attention: a node of its own, or a product of two activations."""
+    if any("Attention" in node.op_type for node in model.graph.node):
+        return True
     weights = {each.name for each in model.graph.initializer}
     constants = {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
     stored = weights | constants

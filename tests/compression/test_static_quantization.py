@@ -226,3 +226,10 @@ def test_nothing_is_written_beside_the_graph(tmp_path: Path, monkeypatch: pytest
     StaticQuantizer(model, ranges, OPTIONS).quantized()
     tensors_to_calibrate(model, OPTIONS)
     assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_node_of_its_own_is_attention_too() -> None:
+    node = helper.make_node("Attention", ["query", "key", "value"], ["mixed"])
+    assert attends(helper.make_model(helper.make_graph([node], "attention", [], [])))
+    node = helper.make_node("Relu", ["query"], ["mixed"])
+    assert not attends(helper.make_model(helper.make_graph([node], "none", [], [])))
