@@ -4,8 +4,8 @@
                           [--data FOLDER]
 
 With `--data` it trains one epoch on Fashion-MNIST from the IDX files there and prints the accuracy on the test images;
-without, one epoch of a job's made-up data, `--times` as many. `mlctl` is its own loop, with precision `auto` whatever is
-asked for. The last line on stdout is JSON: seconds of the training alone, samples.
+without, one epoch of a job's made-up data, `--times` as many. `mlctl` is its own loop, with precision `auto` whatever
+is asked for. The last line on stdout is JSON: seconds of the training alone, samples.
 """
 
 import argparse

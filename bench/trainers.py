@@ -43,7 +43,9 @@ def main() -> None:
         own, *others = (list(rates) for rates in zip(*rounds, strict=True))
         for way, rates in zip(WAYS[1:], others, strict=True):
             ratio = Ratio.of(own, rates, REACH[job])
-            print(json.dumps({"job": job, "peer": way, **asdict(ratio)}) if asked.json else f"{job} over {way}: {ratio}")
+            print(
+                json.dumps({"job": job, "peer": way, **asdict(ratio)}) if asked.json else f"{job} over {way}: {ratio}"
+            )
 
 
 if __name__ == "__main__":

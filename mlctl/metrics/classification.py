@@ -69,10 +69,9 @@ def classification_figure(name: str, probabilities: Probabilities, targets: Inte
 
 def confusion(probabilities: Probabilities, targets: Integers) -> Integers:
     """How often a class (row) was answered as a class (column), int64 [C, C]."""
-    classes = np.arange(probabilities.shape[1])
-    from sklearn.metrics import confusion_matrix
-
-    return np.asarray(confusion_matrix(targets, probabilities.argmax(axis=1), labels=classes), dtype=np.int64)
+    classes = probabilities.shape[1]
+    pairs = targets * classes + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def classification_resampler(name: str, probabilities: Probabilities, targets: Integers) -> Resampler:
