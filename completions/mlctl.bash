@@ -4,7 +4,7 @@
 # Sets what a command takes: its options, its first argument and those after it.
 _mlctl_arguments_of() {
   case $1 in
-    '') options='--version --help' first='choice run prepare train export quantize eval prune distill serve plan show init schema verify gc doctor inspect bench generate debug' ;;
+    '') options='--version --help' first='choice run prepare train export quantize eval prune distill serve plan show init schema verify gc doctor inspect bench compare generate debug' ;;
     run)
       options='--set --store --until --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
     prepare | eval | prune | distill | serve)
@@ -31,6 +31,8 @@ _mlctl_arguments_of() {
       options='--nodes --open-size --json --debug --help' first='path' later='' ;;
     bench)
       options='--data --store --batch --threads --rounds --runtime --device --open-size --gate --json --junit --quiet --debug --help' first='path' later='path' ;;
+    compare)
+      options='--data --store --split --batch --rounds --runtime --device --allow-code --json --markdown --quiet --debug --help' first='path' later='path' ;;
     generate)
       options='--prompt --step --tokens --temperature --top-k --top-p --seed --set --store --device --threads --allow-code --json --quiet --debug --help' first='recipe' later='override' ;;
     debug)
@@ -61,6 +63,7 @@ _mlctl_value_of() {
     --rounds) echo 'anything' ;;
     --runtime) echo 'choice auto onnxruntime openvino' ;;
     --gate) echo 'anything' ;;
+    --split) echo 'choice train validation test' ;;
     --prompt) echo 'anything' ;;
     --step) echo 'step' ;;
     --tokens) echo 'anything' ;;

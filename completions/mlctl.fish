@@ -11,7 +11,7 @@ function __mlctl_arguments
         else if test $only_arguments = no -a "$word" = --
             set only_arguments yes
         else if test $only_arguments = no; and string match -q -- '-?*' $word
-            contains -- $word --set --store --until --force --device --threads --junit --output -o --nproc-per-node --nnodes --rdzv-endpoint --from --data --target --seed --open-size --batch --rounds --runtime --gate --prompt --step --tokens --temperature --top-k --top-p --rows --tolerance
+            contains -- $word --set --store --until --force --device --threads --junit --output -o --nproc-per-node --nnodes --rdzv-endpoint --from --data --target --seed --open-size --batch --rounds --runtime --gate --split --prompt --step --tokens --temperature --top-k --top-p --rows --tolerance
             and set is_value yes
         else
             printf '%s\n' $word
@@ -84,6 +84,7 @@ complete -c mlctl -n '__mlctl_at_command' -a gc -d 'List, or remove, artifacts t
 complete -c mlctl -n '__mlctl_at_command' -a doctor -d 'Say what this machine has: cores, instruction sets, GPU, library versions, and the store\'s health.'
 complete -c mlctl -n '__mlctl_at_command' -a inspect -d 'Say what a model takes, gives, holds and computes, and where it came from; nothing is run.'
 complete -c mlctl -n '__mlctl_at_command' -a bench -d 'Time ONNX models in turns, with intervals; exit 22 where a gate fails, 25 where it cannot be decided.'
+complete -c mlctl -n '__mlctl_at_command' -a compare -d 'Set models against the first: quality with intervals, agreement, classes that lost, size and latency.'
 complete -c mlctl -n '__mlctl_at_command' -a generate -d 'Let a language model go on with a text, which comes as it is made; what it needs is made first.'
 complete -c mlctl -n '__mlctl_at_command' -a debug -d 'Find out what goes wrong between two forms of one model.'
 complete -c mlctl -n '__mlctl_at_first run prepare train export quantize eval prune distill serve plan show verify generate' -x -a '(__mlctl_recipes)'
@@ -92,30 +93,30 @@ complete -c mlctl -n '__mlctl_at_first init' -r -F
 complete -c mlctl -n '__mlctl_at_first gc' -x -a '(__mlctl_recipes)'
 complete -c mlctl -n '__mlctl_at_later gc' -x -a '(__mlctl_recipes)'
 complete -c mlctl -n '__mlctl_at_first inspect' -r -F
-complete -c mlctl -n '__mlctl_at_first bench' -r -F
-complete -c mlctl -n '__mlctl_at_later bench' -r -F
+complete -c mlctl -n '__mlctl_at_first bench compare' -r -F
+complete -c mlctl -n '__mlctl_at_later bench compare' -r -F
 complete -c mlctl -n '__mlctl_at_first debug' -x -a 'parity'
 complete -c mlctl -n '__mlctl_at_later debug' -r -F
 complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve plan show verify generate' -l set -x -a '(__mlctl_steps .)' -d 'Replace one value of the recipe, such as train.epochs=3.'
-complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve plan show verify gc doctor bench generate debug' -l store -x -a '(__mlctl_folders)' -d 'Where artifacts lie.'
+complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve plan show verify gc doctor bench compare generate debug' -l store -x -a '(__mlctl_folders)' -d 'Where artifacts lie.'
 complete -c mlctl -n '__mlctl_in run plan' -l until -x -a '(__mlctl_steps)' -d 'Leave out what stands below this step.'
 complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve plan' -l force -x -a '(__mlctl_steps)' -d 'Make this step again, whatever is there.'
 complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve' -l keep-going -d 'After a failure, go on with what does not need it.'
-complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve verify bench generate' -l device -x -a 'auto cpu cuda tensorrt' -d 'Where to train, and where to run graphs.'
+complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve verify bench compare generate' -l device -x -a 'auto cpu cuda tensorrt' -d 'Where to train, and where to run graphs.'
 complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve verify generate' -l threads -x -d 'Cores to use; all that there are by default.'
-complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve verify generate debug' -l allow-code -d 'Let the recipe import the network that it names by import path.'
-complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve plan show verify doctor inspect bench generate debug' -l json -d 'Print one JSON document and nothing else.'
+complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve verify compare generate debug' -l allow-code -d 'Let the recipe import the network that it names by import path.'
+complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve plan show verify doctor inspect bench compare generate debug' -l json -d 'Print one JSON document and nothing else.'
 complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve bench' -l junit -r -F -d 'Write the gates as JUnit XML.'
-complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve verify bench generate' -l quiet -d 'Tell nothing on stderr but errors.'
-complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve plan show init verify gc doctor inspect bench generate debug' -l debug -d 'Show tracebacks.'
-complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve plan show init schema verify gc doctor inspect bench generate debug' -s h -l help -d 'Show this message and exit.'
+complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve verify bench compare generate' -l quiet -d 'Tell nothing on stderr but errors.'
+complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve plan show init verify gc doctor inspect bench compare generate debug' -l debug -d 'Show tracebacks.'
+complete -c mlctl -n '__mlctl_in run prepare train export quantize eval prune distill serve plan show init schema verify gc doctor inspect bench compare generate debug' -s h -l help -d 'Show this message and exit.'
 complete -c mlctl -n '__mlctl_in train' -l find-lr -d 'Try learning rates instead, and suggest one; nothing is trained.'
 complete -c mlctl -n '__mlctl_in train export quantize init' -s o -l output -r -F -d 'The file to write.'
 complete -c mlctl -n '__mlctl_in train' -l nproc-per-node -x -d 'Processes on this machine that train one model.'
 complete -c mlctl -n '__mlctl_in train' -l nnodes -x -d 'Machines on which this same command is started.'
 complete -c mlctl -n '__mlctl_in train' -l rdzv-endpoint -x -d 'Where the machines meet: a free port of one of them.'
 complete -c mlctl -n '__mlctl_in export quantize' -l from -r -F -d 'An ONNX file that was made elsewhere; needs --data.'
-complete -c mlctl -n '__mlctl_in export quantize bench debug' -l data -x -a '(__mlctl_recipes)' -d 'The recipe whose prepared data is used.'
+complete -c mlctl -n '__mlctl_in export quantize bench compare debug' -l data -x -a '(__mlctl_recipes)' -d 'The recipe whose prepared data is used.'
 complete -c mlctl -n '__mlctl_in show' -l resolved -d 'Print the recipe with every default.'
 complete -c mlctl -n '__mlctl_in init' -l target -x -d 'The column to predict; the last by default.'
 complete -c mlctl -n '__mlctl_in verify' -l resume -d 'Train, kill a copy at a random step, resume it, and compare the weights.'
@@ -123,12 +124,14 @@ complete -c mlctl -n '__mlctl_in verify' -l seed -x -d 'What decides the step, f
 complete -c mlctl -n '__mlctl_in gc' -l delete -d 'Remove them; without it they are only listed.'
 complete -c mlctl -n '__mlctl_in inspect' -l nodes -d 'List every node or tensor; --json always does.'
 complete -c mlctl -n '__mlctl_in inspect' -l open-size -x -d 'Size of open dimensions beside the batch, for FLOPs.'
-complete -c mlctl -n '__mlctl_in bench' -l batch -x -d 'A batch size to time; 1 and 32 by default.'
+complete -c mlctl -n '__mlctl_in bench compare' -l batch -x -d 'A batch size to time; 1 and 32 by default.'
 complete -c mlctl -n '__mlctl_in bench' -l threads -x -d 'A number of threads to time; 1 by default.'
-complete -c mlctl -n '__mlctl_in bench' -l rounds -x -d 'Timed calls of each model and size.'
-complete -c mlctl -n '__mlctl_in bench' -l runtime -x -a 'auto onnxruntime openvino' -d 'What runs the graphs; auto takes the faster.'
+complete -c mlctl -n '__mlctl_in bench compare' -l rounds -x -d 'Timed calls of each model and size.'
+complete -c mlctl -n '__mlctl_in bench compare' -l runtime -x -a 'auto onnxruntime openvino' -d 'What runs the graphs; auto takes the faster.'
 complete -c mlctl -n '__mlctl_in bench' -l open-size -x -d 'Size of open dimensions beside the batch, if made up.'
 complete -c mlctl -n '__mlctl_in bench' -l gate -x -d 'What must hold, such as \'bench[int8].speedup_batch_1 >= 1.5\'.'
+complete -c mlctl -n '__mlctl_in compare' -l split -x -a 'train validation test' -d 'The rows that all models answer.'
+complete -c mlctl -n '__mlctl_in compare' -l markdown -d 'Print the table as Markdown.'
 complete -c mlctl -n '__mlctl_in generate' -l prompt -x -d 'What to go on from; a line feed if empty.'
 complete -c mlctl -n '__mlctl_in generate' -l step -x -a '(__mlctl_steps)' -d 'The step whose model generates; the last by default.'
 complete -c mlctl -n '__mlctl_in generate' -l tokens -x -d 'How many tokens to generate.'

@@ -5,7 +5,22 @@ from typing import Annotated, Final
 import typer
 
 from mlctl import __version__
-from mlctl.cli.commands import bench, debug, doctor, gc, generate, init, inspect, plan, run, schema, show, train, verify
+from mlctl.cli.commands import (
+    bench,
+    compare,
+    debug,
+    doctor,
+    gc,
+    generate,
+    init,
+    inspect,
+    plan,
+    run,
+    schema,
+    show,
+    train,
+    verify,
+)
 from mlctl.cli.commands.model_stage import model_stage_command
 from mlctl.cli.commands.stage import BUILT, NOT_BUILT, TAKES_FILES, stage_command
 
@@ -44,5 +59,6 @@ app.command("gc")(gc.gc)
 app.command("doctor")(doctor.doctor)
 app.command("inspect")(inspect.inspect)
 app.command("bench")(bench.bench)
+app.command("compare")(compare.compare)
 app.command("generate")(generate.generate)
 app.add_typer(debug.debug_app, name="debug")

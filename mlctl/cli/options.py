@@ -1,7 +1,7 @@
 """The options that commands share: all of them are about this run, none about the model."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -43,6 +43,17 @@ DeviceOption: TypeAlias = Annotated[
 ThreadsOption: TypeAlias = Annotated[
     int | None,
     typer.Option("--threads", min=1, max=1024, metavar="N", help="Cores to use; all that there are by default."),
+]
+BatchOption: TypeAlias = Annotated[
+    list[int] | None,
+    typer.Option("--batch", min=1, max=65536, metavar="N", help="A batch size to time; 1 and 32 by default."),
+]
+RoundsOption: TypeAlias = Annotated[
+    int, typer.Option("--rounds", min=20, max=100_000, metavar="N", help="Timed calls of each model and size.")
+]
+RuntimeOption: TypeAlias = Annotated[
+    Literal["auto", "onnxruntime", "openvino"],
+    typer.Option("--runtime", metavar="auto|onnxruntime|openvino", help="What runs the graphs; auto takes the faster."),
 ]
 AllowCodeFlag: TypeAlias = Annotated[
     bool, typer.Option("--allow-code", help="Let the recipe import the network that it names by import path.")

@@ -10,6 +10,8 @@ from mlctl.engine.verdict import StepResult, Verdict
 from mlctl.units import size_text
 
 ABSENT = "–"
+BESIDE_FIRST = {"agreement": "agreement", "rms_apart": "apart (rms)", "faster_than_first": "times as fast"}
+"""Figures of a comparison with the first model, and their headings."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class GateRow:
 
 def model_tables(verdict: Verdict) -> tuple[ModelTable, ...]:
     """A table for every evaluation, in the order of the recipe."""
-    evaluations = [step for step in verdict.steps if step.stage == "eval" and step.figures]
+    evaluations = [step for step in verdict.steps if step.stage in ("eval", "compare") and step.figures]
     parities = {step.step: _named(step.figures, "parity") for step in verdict.steps}
     return tuple(_model_table(evaluation, parities) for evaluation in evaluations)
 
@@ -44,14 +46,16 @@ def _model_table(evaluation: StepResult, parities: Mapping[str, Figure | None]) 
     main = next(figure for figure in evaluation.figures if figure.main)
     rows = next(figure for figure in evaluation.figures if figure.figure.endswith("_rows"))
     columns = _columns(evaluation, main.figure)
+    # A comparison has no parities: its models need not come from one another.
+    has_parity = evaluation.stage == "eval"
     return ModelTable(
         title=f"{evaluation.step}: {rows.value:,.0f} rows of the {rows.figure.removesuffix('_rows')} split",
-        headings=("model", *(_heading(name, main) for name in columns), "parity", "runtime"),
+        headings=("model", *(_heading(name, main) for name in columns), *(["parity"] if has_parity else []), "runtime"),
         rows=tuple(
             (
                 model,
                 *(_cell(_named(evaluation.figures, name, model), name) for name in columns),
-                _cell(parities.get(model)),
+                *([_cell(parities.get(model))] if has_parity else []),
                 _runtime(evaluation.choices, model),
             )
             for model in models
@@ -67,7 +71,8 @@ def _runtime(choices: Mapping[str, str], model: str) -> str:
 def _columns(evaluation: StepResult, main: str) -> tuple[str, ...]:
     others = dict.fromkeys(figure.figure for figure in evaluation.figures)
     latencies = tuple(name for name in others if name.startswith("p50_"))
-    return (main, "difference", "bytes", "parameters", *latencies)
+    beside_first = tuple(name for name in BESIDE_FIRST if name in others)
+    return (main, "difference", *beside_first, "bytes", "parameters", *latencies)
 
 
 def _heading(name: str, main: Figure) -> str:
@@ -75,7 +80,7 @@ def _heading(name: str, main: Figure) -> str:
         return f"{name} ({main.confidence:.0%} interval)" if main.confidence else name
     if name.startswith("p50_batch_"):
         return f"p50 batch {name.removeprefix('p50_batch_')}"
-    return {"difference": "vs first", "bytes": "size"}.get(name, name)
+    return {"difference": "vs first", "bytes": "size", **BESIDE_FIRST}.get(name, name)
 
 
 def _named(figures: tuple[Figure, ...], name: str, model: str | None = None) -> Figure | None:

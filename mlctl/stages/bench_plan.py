@@ -11,7 +11,8 @@ from mlctl.engine.figures import FigureName
 from mlctl.engine.gates import Gate
 from mlctl.errors import UsageError
 from mlctl.recipe.wording import did_you_mean
-from mlctl.stages.inspecting import GRAPH, lineage_of, model_file
+from mlctl.stages.inspecting import model_file
+from mlctl.stages.model_names import named
 
 STEP: Final = "bench"
 KINDS: Final = ("p50", "p95", "p99", "throughput")
@@ -73,7 +74,7 @@ def bench_plan(places: Sequence[Path], settings: BenchSettings, gates: Sequence[
     for what, numbers in (("batch", settings.batches), ("threads", settings.threads)):
         if len(set(numbers)) < len(numbers):
             raise UsageError(f"--{what} names one number twice", next=f"name every number once after `--{what}`")
-    models = tuple(_named([_graph(place) for place in places]))
+    models = tuple(named([_graph(place) for place in places]))
     figures = dict(_figures([name for name, _ in models], settings))
     return BenchPlan(models, settings, figures, tuple(_gate(text, tuple(figures), settings.rounds) for text in gates))
 
@@ -83,21 +84,6 @@ def _graph(place: Path) -> Path:
     if path.suffix != ".onnx":
         raise UsageError("only ONNX models are timed here", where=path, next="export it first: `mlctl export RECIPE`")
     return path
-
-
-def _named(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Every model under a name of its own: its step's, its file's, or its folder's; numbered where names meet."""
-    taken: set[str] = set()
-    for path in paths:
-        lineage, _ = lineage_of(path)
-        plain = lineage.step if lineage else path.resolve().parent.name if path.name == GRAPH else path.stem
-        name = base = re.sub(r"[\]\s]", "_", plain) or "model"
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{base}-{number}"
-        taken.add(name)
-        yield name, path
 
 
 def _figures(models: Sequence[str], settings: BenchSettings) -> Iterator[tuple[FigureName, Measured]]:

@@ -51,6 +51,11 @@ def form(path: Path) -> Form:
     return Form(path, found, "onnx" if found.suffix == ".onnx" else "torch", manifest)
 
 
+def code_folder(of: Form) -> Path:
+    """Where a user's own network comes from: beside the recipe that made the model."""
+    return Path(of.manifest.made.recipe).parent if of.manifest else Path.cwd()
+
+
 def prepared_for(forms: Sequence[Form]) -> Path:
     """The folder of the prepared data that the first of `forms`, or else the next, was made from, verified.
 

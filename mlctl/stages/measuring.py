@@ -28,6 +28,7 @@ from mlctl.training.trained import parameter_count, stored_model
 ANSWER_BATCH = 256
 WARMUP_ROUNDS = 5
 BOOTSTRAP_SEED = 0
+PARENT_SPEED = "faster_than_parent"
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class Measuring:
             self._work.choices[f"slower[{name}]"] = warning
             self._work.tell(Warned(warning))
         return Figure(
-            "faster_than_parent",
+            PARENT_SPEED,
             Kind.LATENCY,
             found.ratio,
             model=name,

@@ -11,7 +11,7 @@ from mlctl.graphs.torch_tracing import TracedNetwork
 from mlctl.graphs.tracing import Traced, TracedGraph
 from mlctl.models.files import ModelInput
 from mlctl.runtime.answers import Arrays, first_rows
-from mlctl.stages.forms import NAME_THE_DATA, Form
+from mlctl.stages.forms import NAME_THE_DATA, Form, code_folder
 from mlctl.tasks.table import TASKS
 from mlctl.training.trained import example_of, model_inputs, stored_model, use_threads
 
@@ -59,7 +59,7 @@ def _traced(of: Form, inputs: tuple[ModelInput, ...], rows: Arrays, settings: Tr
         graph = TracedGraph(of.file, threads=settings.threads)
         _require_fit(of, tuple((port.name, port.dtype, port.shape[1:]) for port in graph.inputs), given)
         return graph
-    config, model = stored_model(of.folder, _code(of) if settings.allows_code else None)
+    config, model = stored_model(of.folder, code_folder(of) if settings.allows_code else None)
     _require_fit(of, tuple((each.name, each.dtype, each.shape) for each in config.inputs), given)
     return TracedNetwork(model, example_of(first_rows(rows, 2), config))
 
@@ -88,8 +88,3 @@ def _fields(fields: Sequence[tuple[str, str, tuple[int | None, ...]]]) -> str:
         f"{name} {dtype} [{', '.join('any' if size is None else str(size) for size in shape)}]"
         for name, dtype, shape in fields
     )
-
-
-def _code(of: Form) -> Path:
-    """Where a user's own network comes from: beside the recipe that made the model."""
-    return Path(of.manifest.made.recipe).parent if of.manifest else Path.cwd()

@@ -10,6 +10,7 @@ from mlctl.data.description import DataDescription, Scaling
 from mlctl.data.prepared import PreparedData
 from mlctl.data.reading import Category, Numbers, Pixels, Reading, Standardize
 from mlctl.errors import DataError
+from mlctl.metrics.agreement import share_alike
 from mlctl.metrics.classification import classification_figure, confusion, is_rate, right_answers
 from mlctl.metrics.intervals import figure_interval
 from mlctl.recipe.prepare import ImageClassificationData
@@ -88,6 +89,11 @@ class ImageClassification(Task[ImageClassificationData]):
     def right(self, metric: str, answers: Answers, targets: Answers) -> npt.NDArray[np.bool_] | None:
         """Right answers, for accuracy and top-k accuracy."""
         return right_answers(metric, answers, targets) if is_rate(metric) else None
+
+    def likeness(self, first: Answers, second: Answers, confidence: float) -> Measured:
+        """The share of images to which both answer the same class."""
+        share, interval = share_alike(first, second, confidence)
+        return Measured("agreement", share, interval.low, interval.high)
 
     def report(self, answers: Answers, targets: Answers, labels: tuple[str, ...]) -> str | None:
         """The confusion matrix: rows are true classes, columns are answers."""

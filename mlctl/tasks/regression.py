@@ -6,6 +6,7 @@ from mlctl.data.description import DataDescription, Scaling
 from mlctl.data.prepared import PreparedData
 from mlctl.data.reading import Number, Numbers, Reading, Standardize
 from mlctl.errors import DataError
+from mlctl.metrics.agreement import root_mean_square_apart
 from mlctl.metrics.intervals import figure_interval
 from mlctl.metrics.regression import regression_figure
 from mlctl.recipe.prepare import RegressionData
@@ -57,6 +58,11 @@ class Regression(Task[RegressionData]):
             interval = figure_interval(name, answers, targets, confidence=confidence, seed=0)
             measured.append(Measured(name, regression_figure(name, answers, targets), interval.low, interval.high))
         return tuple(measured)
+
+    def likeness(self, first: Answers, second: Answers, confidence: float) -> Measured:
+        """How far apart the predictions lie, in the target's own unit."""
+        apart, interval = root_mean_square_apart(first, second, confidence)
+        return Measured("rms_apart", apart, interval.low, interval.high)
 
     def ending(self, answers: Answers, labels: tuple[str, ...]) -> Ending | None:
         """[N, 1] becomes [N]."""

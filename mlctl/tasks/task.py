@@ -108,6 +108,10 @@ class Task(ABC, Generic[DataT]):
         """Which samples are right, [N], where the metric is the share of right ones; else None."""
         return None
 
+    def likeness(self, first: Answers, second: Answers, confidence: float) -> Measured | None:
+        """How alike two models answered the same samples, of what was kept; None where their own figures say it."""
+        return None
+
     def report(self, answers: Answers, targets: Answers, labels: tuple[str, ...]) -> str | None:
         """JSON text with what figures cannot say, such as a confusion matrix; None where there is nothing."""
         return None

@@ -1,29 +1,29 @@
 """`mlctl bench`: how fast models are, one against the other."""
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
-from mlctl.cli.options import DataOption, DebugFlag, DeviceOption, JsonFlag, JunitOption, QuietFlag, StoreOption
+from mlctl.cli.options import (
+    BatchOption,
+    DataOption,
+    DebugFlag,
+    DeviceOption,
+    JsonFlag,
+    JunitOption,
+    QuietFlag,
+    RoundsOption,
+    RuntimeOption,
+    StoreOption,
+)
 
 ModelArguments: TypeAlias = Annotated[
     list[Path], typer.Argument(metavar="MODEL...", help="ONNX files, or folders of steps.")
 ]
-BatchOption: TypeAlias = Annotated[
-    list[int] | None,
-    typer.Option("--batch", min=1, max=65536, metavar="N", help="A batch size to time; 1 and 32 by default."),
-]
 ThreadCountOption: TypeAlias = Annotated[
     list[int] | None,
     typer.Option("--threads", min=1, max=1024, metavar="N", help="A number of threads to time; 1 by default."),
-]
-RoundsOption: TypeAlias = Annotated[
-    int, typer.Option("--rounds", min=20, max=100_000, metavar="N", help="Timed calls of each model and size.")
-]
-RuntimeOption: TypeAlias = Annotated[
-    Literal["auto", "onnxruntime", "openvino"],
-    typer.Option("--runtime", metavar="auto|onnxruntime|openvino", help="What runs the graphs; auto takes the faster."),
 ]
 MadeUpSizeOption: TypeAlias = Annotated[
     int,
