@@ -6,7 +6,6 @@ import os
 import sys
 
 from mlctl import __version__
-from mlctl.meta_kernels import defer_meta_kernels
 
 CTRL_C = 130
 YOUNG_OBJECTS = 10_000
@@ -27,7 +26,6 @@ def main() -> None:
         sys.stdout.write(f"mlctl {__version__}\n")
         return
     gc.set_threshold(YOUNG_OBJECTS)
-    defer_meta_kernels()
     try:
         from mlctl.cli.boundary import run
     except KeyboardInterrupt:

@@ -18,7 +18,6 @@ from mlctl.graphs.passes import PASS_TOLERANCE, apply_passes
 from mlctl.graphs.quiet import no_chatter
 from mlctl.graphs.recurrence import onnx_recurrence, translations
 from mlctl.graphs.saving import LARGEST_FILE, save_graph
-from mlctl.meta_kernels import load_meta_kernels
 from mlctl.recipe.export import STANDARD_PASSES
 
 BATCH = "batch"
@@ -162,7 +161,6 @@ def onnx_program(
     nothing is written.
     """
     wanted = {(name, 0): BATCH for name in input_names} if dimensions is None else dimensions
-    load_meta_kernels()
     with onnx_recurrence(model):
         shapes = _open_shapes(model, example, input_names, wanted)
         try:

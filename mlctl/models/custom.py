@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from mlctl.errors import StepFailed, UsageError
-from mlctl.meta_kernels import load_meta_kernels
 
 CODE_FAILURES = (
     ArithmeticError,
@@ -40,8 +39,6 @@ def imported_network(arch: str, folder: Path | None) -> Callable[..., Any]:
     if folder is None:
         raise UsageError(f"{arch} is code of your own", next="allow it to run with `--allow-code`")
     module, _, name = arch.partition(":")
-    # Their code may do with torch whatever it likes.
-    load_meta_kernels()
     with (
         named_code(f"{arch} cannot be imported", "mend the module, or `train.model.arch`"),
         _importable(folder),

@@ -6,8 +6,6 @@ from typing import cast
 import torch
 from torch import nn
 
-from mlctl.meta_kernels import load_meta_kernels
-
 FEW_PARAMETERS = 5_000_000
 """Up to so many, a data-centre GPU is done with a kernel before the host has launched the next."""
 
@@ -30,7 +28,6 @@ class Compilation:
         """The network, or something with the same weights that answers the same, faster."""
         if not self.is_asked:
             return network
-        load_meta_kernels()
         return cast("nn.Module", torch.compile(network, mode="reduce-overhead" if self.records else "default"))
 
 

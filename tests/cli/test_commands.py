@@ -22,7 +22,7 @@ def test_help_lists_every_command(lab: Lab) -> None:
     commands = [line.split()[0] for line in result.out.partition("Commands:")[2].splitlines() if line.strip()]
     assert commands == [
         "run", "prepare", "train", "export", "quantize", "eval", "prune", "distill", "serve",
-        "plan", "show", "init", "schema", "verify", "gc", "doctor", "inspect", "bench", "generate", "debug",
+        "plan", "show", "init", "schema", "verify", "gc", "doctor", "inspect", "bench", "compare", "generate", "debug",
     ]  # fmt: skip
 
 

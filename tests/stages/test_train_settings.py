@@ -173,7 +173,8 @@ def test_who_asks_for_a_compiler_on_a_cpu_is_told_what_it_costs(
 ) -> None:
     compiled: list[torch.nn.Module] = []
 
-    def as_it_is(network: torch.nn.Module) -> torch.nn.Module:
+    def as_it_is(network: torch.nn.Module, mode: str) -> torch.nn.Module:
+        assert mode == "default"
         compiled.append(network)
         return network
 
