@@ -1,4 +1,4 @@
-"""What `recipes/digits.yaml` does, as a plain script: read, split, train, export, check, evaluate, time.
+"""What `bench/digits.yaml` does, as a plain script: read, split, train, export, check, evaluate, time.
 
 It is the honest alternative of `bench/run.py`: PyTorch and ONNX Runtime as their documentation uses them, the same
 network, data, batches, epochs and export. It keeps nothing but `model.onnx`.

@@ -1,4 +1,4 @@
-"""The whole first `mlctl run recipes/digits.yaml` against a plain script that does the same by hand.
+"""The whole first `mlctl run` of `digits.yaml`, from rows to integers, against a plain script that does it by hand.
 
     python bench/run.py [--rounds N] [--json]
 
@@ -23,7 +23,7 @@ REACH = 1.25
 def measure(rounds: int, folder: Path) -> list[tuple[float, float]]:
     """Wall times of mlctl and of the plain script, for each round."""
     store = folder / "store"
-    recipe, data = ROOT / "recipes" / "digits.yaml", ROOT / "recipes" / "data" / "digits.csv.gz"
+    recipe, data = ROOT / "bench" / "digits.yaml", ROOT / "recipes" / "data" / "digits.csv.gz"
     mlctl = [str(Path(sys.executable).with_name("mlctl")), "run", str(recipe), "--store", str(store)]
     plain = [sys.executable, str(Path(__file__).with_name("plain_digits.py")), str(data), str(folder)]
     seconds(plain)

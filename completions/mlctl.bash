@@ -4,13 +4,15 @@
 # Sets what a command takes: its options, its first argument and those after it.
 _mlctl_arguments_of() {
   case $1 in
-    '') options='--version --help' first='choice run prepare train export quantize eval prune distill serve plan show init schema verify gc doctor inspect bench compare generate debug' ;;
+    '') options='--version --help' first='choice run prepare train prune distill export quantize eval serve plan show init schema verify gc doctor inspect bench compare generate debug' ;;
     run)
       options='--set --store --until --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
-    prepare | eval | prune | distill | serve)
+    prepare | distill | eval | serve)
       options='--set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
     train)
       options='--find-lr --output --nproc-per-node --nnodes --rdzv-endpoint --set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
+    prune)
+      options='--sensitivity --output --set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
     export | quantize)
       options='--from --data --output --set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
     plan)

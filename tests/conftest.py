@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import mlctl
+
+settings.register_profile("any-machine", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("any-machine")
 
 COMMAND = "from mlctl.cli.main import main; main()"
 WATCHED_COMMAND = """
@@ -189,6 +193,11 @@ def kill(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes by their parameter's name: compressed ones hold the clock, and all workers must find tests of one name."""
+    return argname if isinstance(val, bytes) else None
 
 
 def new_lab(folder: Path) -> Lab:

@@ -1,5 +1,6 @@
 """The commands, in the order in which `mlctl --help` shows them."""
 
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import typer
@@ -15,6 +16,7 @@ from mlctl.cli.commands import (
     init,
     inspect,
     plan,
+    prune,
     run,
     schema,
     show,
@@ -35,7 +37,11 @@ app = typer.Typer(
 )
 
 
-OWN: Final = {"train": train.train, **{stage: model_stage_command(stage) for stage in TAKES_FILES}}
+OWN: Final[dict[str, Callable[..., int]]] = {
+    "train": train.train,
+    "prune": prune.prune,
+    **{stage: model_stage_command(stage) for stage in TAKES_FILES},
+}
 """Stages whose command has options of its own."""
 
 

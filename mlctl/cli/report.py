@@ -37,7 +37,7 @@ class GateRow:
 def model_tables(verdict: Verdict) -> tuple[ModelTable, ...]:
     """A table for every evaluation, in the order of the recipe."""
     evaluations = [step for step in verdict.steps if step.stage in ("eval", "compare") and step.figures]
-    parities = {step.step: _named(step.figures, "parity") for step in verdict.steps}
+    parities = {step.step: figure_named(step.figures, "parity") for step in verdict.steps}
     return tuple(_model_table(evaluation, parities) for evaluation in evaluations)
 
 
@@ -54,7 +54,7 @@ def _model_table(evaluation: StepResult, parities: Mapping[str, Figure | None]) 
         rows=tuple(
             (
                 model,
-                *(_cell(_named(evaluation.figures, name, model), name) for name in columns),
+                *(_cell(figure_named(evaluation.figures, name, model), name) for name in columns),
                 *([_cell(parities.get(model))] if has_parity else []),
                 _runtime(evaluation.choices, model),
             )
@@ -83,7 +83,8 @@ def _heading(name: str, main: Figure) -> str:
     return {"difference": "vs first", "bytes": "size", **BESIDE_FIRST}.get(name, name)
 
 
-def _named(figures: tuple[Figure, ...], name: str, model: str | None = None) -> Figure | None:
+def figure_named(figures: tuple[Figure, ...], name: str, model: str | None = None) -> Figure | None:
+    """The figure of that name, of a model or of the step itself; None where it was not measured."""
     return next((each for each in figures if each.figure == name and each.model == model), None)
 
 

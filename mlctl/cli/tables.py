@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlctl.cli.failure import failure_texts
+from mlctl.cli.prune_report import pruning_tables
 from mlctl.cli.report import GateRow, ModelTable, gate_rows, model_tables, step_lines
 from mlctl.engine.gates import Outcome
 from mlctl.engine.verdict import Verdict
@@ -35,7 +36,7 @@ def show_verdict(verdict: Verdict) -> None:
     """Print figures, gates and failures."""
     console = stdout_console()
     tables = model_tables(verdict)
-    for table in tables:
+    for table in (*pruning_tables(verdict), *tables):
         console.print(Text(table.title), soft_wrap=True)
         _show_models(console, table)
         for note in table.notes:

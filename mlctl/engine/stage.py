@@ -25,8 +25,6 @@ class Stage(ABC, Generic[ArtifactT_co]):
     name: ClassVar[str]
     revision: ClassVar[int]
     """Raised whenever the same settings and inputs give other bytes than before."""
-    is_reproducible: ClassVar[bool] = True
-    """Whether every file's bytes follow from settings and inputs; not so where timings are kept."""
     is_shared_work: ClassVar[bool] = False
     """Whether all processes of a company run the step at once; else one of them makes it and the others wait."""
 
@@ -41,6 +39,11 @@ class Stage(ABC, Generic[ArtifactT_co]):
     def sources(self) -> tuple[Path, ...]:
         """The files outside the store that this step reads."""
         return ()
+
+    @property
+    def is_reproducible(self) -> bool:
+        """Whether every file's bytes follow from settings and inputs; not so where timings are kept, or decide."""
+        return True
 
     @property
     def imports_code(self) -> bool:

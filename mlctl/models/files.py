@@ -1,7 +1,7 @@
-"""A trained model as files: `model.safetensors` and `config.json`. No pickle."""
+"""A trained model as files: `model.safetensors`, `config.json`, and `structure.json` where it was pruned. No pickle."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from mlctl.digests import Json, canonical
 from mlctl.errors import DataError, StepFailed
 from mlctl.models.complete import InputScaling
+from mlctl.models.structure import Structure, restructured, structure_from_json, structure_to_json
 from mlctl.models.table import build
 from mlctl.recipe.networks import CustomSettings, NetworkSettings
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+STRUCTURE_FILE = "structure.json"
 NEXT = "make the model again; `mlctl run --force STEP` does"
 
 
@@ -57,6 +59,8 @@ class ModelConfig:
     labels: tuple[str, ...]
     """Names of the classes in the order of the outputs; empty where there are none."""
     format: Literal[1] = 1
+    structure: Structure | None = None
+    """What was kept of the network, where it was pruned; it stands in a file of its own."""
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -68,32 +72,64 @@ _CONFIG = TypeAdapter(ModelConfig)
 
 
 def save_model(folder: Path, config: ModelConfig, network: nn.Module, fingerprint: str) -> None:
-    """Write `model.safetensors` (weights and buffers) and `config.json` into `folder`; the same bytes every time."""
+    """Write `model.safetensors` (weights and buffers) and `config.json` into `folder`; the same bytes every time.
+
+    `structure.json` stands beside them where the config has a structure.
+    """
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     lineage: dict[str, Json] = {"fingerprint": fingerprint, "format": config.format, "task": config.task}
     # One key only: safetensors writes two or more in an order that changes from process to process.
     metadata = {"mlctl": canonical(lineage).decode()}
     (folder / WEIGHTS_FILE).write_bytes(tensors_to_bytes(tensors, metadata=metadata))
-    text = json.dumps(_CONFIG.dump_python(config, mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        _CONFIG.dump_python(config, mode="json", exclude={"structure"}), indent=2, ensure_ascii=False, allow_nan=False
+    )
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    if config.structure is not None:
+        (folder / STRUCTURE_FILE).write_text(structure_to_json(config.structure), encoding="utf-8")
 
 
 def load_model(folder: Path, code: Path | None = None) -> tuple[ModelConfig, nn.Module]:
     """The config and its network on the CPU, in evaluation mode, from what `save_model` wrote.
 
+    A pruned network is built from the config and cut to its structure.
+
     `code` is the folder that a user's own network may be imported from; None where no code may run. Leaves torch's
     random state alone. Raises DataError where a file is missing, is not what its name says, or does not fit the
     other, and UsageError for code that is not allowed.
     """
-    config = _read_config(folder / CONFIG_FILE)
-    outline = _outline(config, folder / CONFIG_FILE, code)
+    config = replace(_read_config(folder / CONFIG_FILE), structure=_read_structure(folder / STRUCTURE_FILE))
+    outline = _outline(config, folder, code)
     tensors = _read_tensors(folder / WEIGHTS_FILE)
     _check_fit(tensors, outline.state_dict(), folder / WEIGHTS_FILE)
     # Built anew and not filled in: the outline's constants, which no file holds, have no values.
     with torch.random.fork_rng(devices=()):
-        network = build(config.network, config.input_shapes, config.outputs, code)
+        network = built(config, code)
     network.load_state_dict(tensors)
     return config, network.eval()
+
+
+def built(config: ModelConfig, code: Path | None) -> nn.Module:
+    """The network with fresh weights from torch's global generator, cut where the config has a structure.
+
+    Raises what `build` raises, and ValueError for a structure that does not fit the network.
+    """
+    network = build(config.network, config.input_shapes, config.outputs, code)
+    return network if config.structure is None else restructured(network, config.structure)
+
+
+def _read_structure(path: Path) -> Structure | None:
+    try:
+        return structure_from_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise DataError(f"not a model's structure: {_listed(error)}", where=path, next=NEXT) from error
+
+
+def _listed(error: ValidationError) -> str:
+    places = (".".join(map(str, each["loc"])) or "the text" for each in error.errors())
+    return "; ".join(f"{place}: {each['msg']}" for place, each in zip(places, error.errors(), strict=True))
 
 
 def _read_config(path: Path) -> ModelConfig:
@@ -102,23 +138,29 @@ def _read_config(path: Path) -> ModelConfig:
     except FileNotFoundError as error:
         raise DataError("there is no such file", where=path, next=NEXT) from error
     except ValidationError as error:
-        places = (".".join(map(str, each["loc"])) or "the text" for each in error.errors())
-        found = "; ".join(f"{place}: {each['msg']}" for place, each in zip(places, error.errors(), strict=True))
-        raise DataError(f"not a model's config: {found}", where=path, next=NEXT) from error
+        raise DataError(f"not a model's config: {_listed(error)}", where=path, next=NEXT) from error
+    if config.structure is not None:
+        raise DataError(f"not a model's config: structure: it stands in {STRUCTURE_FILE}", where=path, next=NEXT)
     if len(config.inputs) != len(config.input_scaling):
         raise DataError("inputs and input_scaling differ in number", where=path, next=NEXT)
     return config
 
 
-def _outline(config: ModelConfig, path: Path, code: Path | None) -> nn.Module:
+def _outline(config: ModelConfig, folder: Path, code: Path | None) -> nn.Module:
     """The network without memory for its weights, so that a nonsensical size is found before it is allocated."""
     # A user's own code may need values where ours needs only shapes.
     device = "cpu" if isinstance(config.network, CustomSettings) else "meta"
     try:
         with torch.random.fork_rng(devices=()), torch.device(device):
-            return build(config.network, config.input_shapes, config.outputs, code)
+            network = build(config.network, config.input_shapes, config.outputs, code)
     except (StepFailed, RuntimeError) as error:
-        raise DataError(f"no network can be built: {error}", where=path, next=NEXT) from error
+        raise DataError(f"no network can be built: {error}", where=folder / CONFIG_FILE, next=NEXT) from error
+    if config.structure is None:
+        return network
+    try:
+        return restructured(network, config.structure)
+    except ValueError as error:
+        raise DataError(f"it does not fit the network: {error}", where=folder / STRUCTURE_FILE, next=NEXT) from error
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

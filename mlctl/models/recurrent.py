@@ -21,7 +21,6 @@ class _Recurrent(nn.Module):
 
     def __init__(self, settings: RecurrentSettings, kind: type[nn.LSTM] | type[nn.GRU], outputs: int) -> None:
         super().__init__()
-        self.settings = settings
         self.embedding = nn.Embedding(outputs, settings.embedding)
         nn.init.uniform_(self.embedding.weight, -_RANGE, _RANGE)
         between = settings.dropout if settings.layers > 1 else 0.0
@@ -43,7 +42,7 @@ class _Recurrent(nn.Module):
         return functional.linear(self.dropout(outputs.transpose(0, 1)), weight, self.bias), after
 
     def _zeros(self, parts: int, batch: int) -> Tensor:
-        return self.bias.new_zeros(parts, self.settings.layers, batch, self.settings.hidden)
+        return self.bias.new_zeros(parts, self.body.num_layers, batch, self.body.hidden_size)
 
 
 class Lstm(_Recurrent):

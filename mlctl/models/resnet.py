@@ -3,41 +3,14 @@
 # B batch, C channels, H height, W width
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlctl.errors import StepFailed
+from mlctl.models.image_room import require_room
+from mlctl.models.resnet_plans import PLANS, Plan
 from mlctl.models.shapes import image_shape
 from mlctl.recipe.networks import ResNetSettings
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a depth stands for: the blocks of each stage, and the channels of the first one where nothing else is asked.
-
-    Every stage has twice as many channels as the one before.
-    """
-
-    blocks: tuple[int, ...]
-    width: int
-    is_bottleneck: bool = False
-
-    @property
-    def expansion(self) -> int:
-        """Channels that a block gives for each of its stage's."""
-        return 4 if self.is_bottleneck else 1
-
-
-PLANS = {
-    18: Plan((2, 2, 2, 2), 64),
-    34: Plan((3, 4, 6, 3), 64),
-    50: Plan((3, 4, 6, 3), 64, is_bottleneck=True),
-    # 6n + 2 layers, He et al. 2016, section 4.2: n blocks of two in each of three stages, the stem and the last layer.
-    **{6 * n + 2: Plan((n, n, n), 16) for n in (1, 2, 3, 4, 5, 6, 7)},
-}
-"""Table 1 and section 4.2 of He et al. 2016."""
 
 
 class Convolution(nn.Module):
@@ -95,8 +68,8 @@ class ResNet(nn.Module):
     def __init__(self, settings: ResNetSettings, input_shapes: tuple[tuple[int, ...], ...], outputs: int) -> None:
         super().__init__()
         channels, height, width = image_shape(settings.arch, input_shapes)
+        require_room(settings, height, width)
         plan = PLANS[settings.depth]
-        _require_room(settings, plan, height, width)
         filters = settings.width or plan.width
         self.halves = settings.stem == "imagenet"
         self.stem = Convolution(channels, filters, 7, 2) if self.halves else Convolution(channels, filters, 3)
@@ -125,16 +98,3 @@ def _blocks(plan: Plan, width: int) -> Iterator[Residual]:
             stride = 2 if stage and not position else 1
             yield Residual(channels, filters, stride, plan)
             channels = filters * plan.expansion
-
-
-def _require_room(settings: ResNetSettings, plan: Plan, height: int, width: int) -> None:
-    halvings = len(plan.blocks) - 1 + (2 if settings.stem == "imagenet" else 0)
-    # A side is rounded up when it is halved, so it is more than one pixel before the last time where it is more than
-    # two to the power of the others at first.
-    least = 2 ** (halvings - 1) + 1
-    if min(height, width) < least:
-        raise StepFailed(
-            f"a resnet of depth {settings.depth} with the {settings.stem} stem halves images {halvings} times and "
-            f"needs {least}x{least} pixels, the data has {height}x{width}",
-            next="choose `stem: cifar`, or a depth of three stages (8, 14, 20, ...), or a cnn",
-        )

@@ -45,14 +45,14 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Tokens int64 [B, T] → logits [B, T, V] for the token after each.
 
-    The state of `advance` is every layer's keys and values, [layers, 2, B, heads, P, D / heads].
+    The state of `advance` is keys and values of all heads, layer after layer, [2, B, all layers' heads, P, width of a
+    head].
     """
 
     def __init__(self, settings: TransformerSettings, input_shapes: tuple[tuple[int, ...], ...], outputs: int) -> None:
         """Raises StepFailed where the input is not one row of tokens."""
         super().__init__()
         require_tokens(settings.arch, input_shapes)
-        self.settings = settings
         self.embedding = nn.Embedding(outputs, settings.width)
         self.table = RotaryTable(settings.width // settings.heads)
         blocks = [Block(settings) for _ in range(settings.layers)]
@@ -77,8 +77,9 @@ class Transformer(nn.Module):
 
     def empty_state(self, batch: int) -> Tensor:
         """Keys and values of no tokens."""
-        layers, heads = self.settings.layers, self.settings.heads
-        return self.embedding.weight.new_zeros(layers, 2, batch, heads, 0, self.settings.width // heads)
+        # Cosines and sines turn pairs of numbers.
+        width = 2 * len(self.table.frequencies)
+        return self.embedding.weight.new_zeros(2, batch, sum(self._heads()), 0, width)
 
     def advance(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, T, V] for tokens [B, T] that follow those of `state`, and keys and values of all of them."""
@@ -87,10 +88,14 @@ class Transformer(nn.Module):
         table = self.table(start, count, dtype)
         mask = causal_mask(start, count, dtype, hidden.device)
         states = []
-        for block, past in zip(self.blocks, state.unbind(), strict=True):
+        for block, past in zip(self.blocks, torch.split(state, self._heads(), 2), strict=True):
             hidden, present = block(hidden, table, mask, past)
             states.append(present)
-        return self._logits(hidden), torch.stack(states)
+        return self._logits(hidden), torch.cat(states, 2)
+
+    def _heads(self) -> list[int]:
+        """How many heads each layer has; pruning can leave them different numbers."""
+        return [each.heads for each in self.blocks.modules() if isinstance(each, Attention)]
 
     def _logits(self, hidden: Tensor) -> Tensor:
         weight = self.embedding.weight if self.head is None else self.head.weight

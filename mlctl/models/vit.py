@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlctl.errors import StepFailed
+from mlctl.models.image_room import require_room
 from mlctl.models.shapes import image_shape
 from mlctl.recipe.networks import VitSettings
 
@@ -77,12 +77,8 @@ class Vit(nn.Module):
     def __init__(self, settings: VitSettings, input_shapes: tuple[tuple[int, ...], ...], outputs: int) -> None:
         super().__init__()
         channels, height, width = image_shape(settings.arch, input_shapes)
+        require_room(settings, height, width)
         patch = settings.patch
-        if height % patch or width % patch:
-            raise StepFailed(
-                f"patches of {patch}x{patch} pixels do not fill images of {height}x{width}",
-                next="choose a `patch` that divides both sides",
-            )
         count = (height // patch) * (width // patch) + (settings.pool == "token")
         self.patches = nn.Conv2d(channels, settings.width, patch, stride=patch)
         self.token = nn.Parameter(torch.zeros(settings.width)) if settings.pool == "token" else None

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from mlctl.recipe.base import Count, Flag, Names, NotNegative, Positive, Settings
-from mlctl.recipe.train import FinetuneSettings
+from mlctl.recipe.optimization import AdamWSettings, OptimizerSettings
+from mlctl.recipe.train import FitSettings
 from mlctl.units import parse_size
 
 
@@ -139,17 +140,26 @@ class HalfQuantization(QuantizeCommon):
     """Half the bytes."""
 
 
-class AwareQuantization(StaticQuantization):
+class AwareQuantization(StaticQuantization, FitSettings):
     """Training goes on with the rounding in the loop."""
 
     method: Literal["qat"]  # type: ignore[assignment]
-    """Quantization-aware training."""
+    """Quantization-aware training: what is learnt is the graph's own weights, rounded as the graph rounds them (Jacob
+    et al. 2018)."""
 
-    finetune: FinetuneSettings = FinetuneSettings()
-    """How training goes on."""
+    epochs: Count = 3
+    """Passes over the train split, at most."""
 
-    learning_rate_scale: Positive = 0.1
-    """Learning rate, as a share of the float training's."""
+    optimizer: OptimizerSettings = AdamWSettings(lr=1e-4)
+    """How gradients become steps."""
+
+    precision: Literal["float32"] = "float32"
+    """Arithmetic of forward and backward; halves would round a second time."""
+
+    tolerance: Positive = Field(default=0.01, json_schema_extra={"changes_bytes": False})
+    """How far the graph's answers may be from those of what was trained: the root mean square of their differences on
+    the validation split, as a share of the answers' own deviation. A value on the border of two integers can fall to
+    either side."""
 
 
 def _method(value: Any) -> str:

@@ -17,6 +17,7 @@ from mlctl.recipe.annotations import (
     variants_of,
 )
 from mlctl.recipe.base import Count, Flag, Names, Settings
+from mlctl.recipe.distill import LayerPairs
 from mlctl.recipe.field_docs import class_doc, field_docs
 from mlctl.recipe.head import HeadSettings
 from mlctl.recipe.networks import Arguments
@@ -39,6 +40,7 @@ _WORDS: dict[Any, str] = {
     Flag: "true or false",
     Names: "text or list of texts",
     Arguments: "keys with values",
+    LayerPairs: "names with names",
 }
 _LIMITS = ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most"), (Lt, "lt", "less than"))
 

@@ -85,10 +85,14 @@ class Wires:
     def _prepares(self) -> dict[str, str | None]:
         """For every step the prepare step whose data its model comes from, following `data:` and `from:` upwards."""
         prepares: dict[str, str | None] = {}
-        nearest = model = None
+        nearest: str | None = None
+        model: str | None = None
         for name, stage in self.steps:
-            data = self._text(name, "data") if "data" in stage_keys(stage) else None
-            origin = (self._text(name, "from") or model) if "from" in stage_keys(stage) else None
+            takes_data, takes_model = (key in stage_keys(stage) for key in ("data", "from"))
+            data = self._text(name, "data") if takes_data else None
+            origin = self._text(name, "from") if takes_model else None
+            # What takes data goes on with no model unless it names one.
+            origin = model if takes_model and not takes_data and origin is None else origin
             prepares[name] = data if data in prepares else prepares.get(origin or "", nearest)
             if stage == "prepare":
                 nearest = name

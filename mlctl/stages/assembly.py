@@ -1,6 +1,6 @@
 """A recipe becomes steps that the engine can plan and run."""
 
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from mlctl.engine.expressions import GateSyntaxError
@@ -14,7 +14,7 @@ from mlctl.recipe.recipe import Recipe
 from mlctl.recipe.wording import did_you_mean
 from mlctl.stages.table import STAGES
 from mlctl.stages.unbuilt import Unbuilt
-from mlctl.stages.wiring import Above, WiringError
+from mlctl.stages.wiring import Above, Unwired, WiringError
 
 
 def assemble(recipe: Recipe) -> Life:
@@ -30,13 +30,17 @@ def assemble_examined(examined: Examined) -> Life:
     for wanted in recipe.steps:
         try:
             if wanted.name not in examined.broken:
-                above = Above(recipe, steps, wanted.name)
-                steps.append(Step(wanted.name, STAGES[wanted.stage](wanted.settings, above)))
+                above = Above(recipe, steps, wanted.name, _above(recipe, wanted.name, unwired))
+                step = Step(wanted.name, STAGES[wanted.stage](wanted.settings, above))
+                # What a stage brings along stands before it: no recipe names it.
+                steps.extend(each for each in step.stage.inputs().values() if each not in steps)
+                steps.append(step)
+        except Unwired:
+            unwired.add(wanted.name)
         except WiringError as error:
-            # What a step cannot be given may be what a broken step above it would have made.
-            if not examined.broken:
-                path = (wanted.name, error.key) if error.key else (wanted.name,)
-                problems.append(recipe.problem(path, str(error)))
+            for each in (error, *error.others):
+                keys = each.key.split(".") if each.key else ()
+                problems.append(recipe.problem((wanted.name, *keys), str(each)))
             unwired.add(wanted.name)
     gates = tuple(_gates(recipe, steps, unwired, problems))
     if problems:
@@ -59,6 +63,12 @@ def buildable(life: Life) -> frozenset[str]:
     """The steps that this release can make, with all that they need."""
     unbuilt = {step.name for step in life.steps if isinstance(step.stage, Unbuilt)}
     return frozenset(step.name for step in life.steps if not life.closure([step.name]) & unbuilt)
+
+
+def _above(recipe: Recipe, name: str, unwired: Set[str]) -> Set[str]:
+    """Those of the unwired steps that stand above the step in the file, which broken settings have left out of it."""
+    keys = list(recipe.tree.value) if isinstance(recipe.tree.value, Mapping) else []
+    return unwired & set(keys[: keys.index(name)])
 
 
 def _gates(recipe: Recipe, steps: Sequence[Step[Any]], unwired: Set[str], problems: list[Problem]) -> Iterator[Gate]:

@@ -20,7 +20,6 @@ class Evaluate(Stage[Evaluation]):
 
     name = "eval"
     revision = 2
-    is_reproducible = False
 
     def __init__(
         self, settings: EvalSettings, models: tuple[Step[Model], ...], data: Step[Data], vocabulary: TaskVocabulary
@@ -79,6 +78,11 @@ class Evaluate(Stage[Evaluation]):
             if makes(model, OnnxModel)
         }
         return {name: parents[0] for name, parents in made_from.items() if parents}
+
+    @property
+    def is_reproducible(self) -> bool:
+        """Not here: latencies are kept."""
+        return False
 
     def run(self, work: Work) -> tuple[Figure, ...]:
         """Answer, judge and time."""

@@ -23,7 +23,7 @@ class Export(Stage[OnnxModel]):
     """A trained model in, an ONNX graph with its preprocessing out."""
 
     name = "export"
-    revision = 2
+    revision = 3
 
     def __init__(
         self, settings: ExportSettings, model: Step[TrainedModel], data: Step[Data], *, decodes: bool = False

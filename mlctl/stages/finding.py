@@ -43,7 +43,7 @@ def find_rates(
         try:
             with system_refusals(question.image):
                 curve = _curve(question, _found(recipe, question, seed, options, tell))
-                _write(curve_png(curve, recipe.name), question.image)
+                write_image(curve_png(curve, recipe.name), question.image)
         except MlctlError as error:
             tell(StepAborted(question.step, error.what))
             failures = (Failure.of(error, question.step),)
@@ -88,7 +88,8 @@ def _curve(question: RateQuestion, found: Found) -> RateCurve:
     )
 
 
-def _write(png: bytes, image: Path) -> None:
+def write_image(png: bytes, image: Path) -> None:
+    """Write the file whole or not at all. Raises MachineError where it cannot be."""
     aside = image.with_name(f"{image.name}.{os.getpid()}")
     try:
         image.parent.mkdir(parents=True, exist_ok=True)

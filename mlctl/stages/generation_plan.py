@@ -1,5 +1,6 @@
 """What is to be generated, and by which model, checked before anything is loaded or run."""
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from math import isfinite
@@ -37,6 +38,21 @@ class GenerationSettings:
             )
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UsageError(f"{self.top_p} is no probability", next="write `--top-p` above 0, and 1 at most")
+
+
+def prompt_text(argument: str) -> str:
+    """The text of a command line's argument: its bytes are UTF-8, whatever the locale makes of them.
+
+    Raises UsageError where they are not.
+    """
+    if argument.isascii() or not any("\ud800" <= each <= "\udfff" for each in argument):
+        return argument
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeError:
+        raise UsageError(
+            "the prompt is not UTF-8", next="write the prompt as UTF-8 text, which is what the model learnt from"
+        ) from None
 
 
 @dataclass(frozen=True)

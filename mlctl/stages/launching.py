@@ -107,6 +107,8 @@ def _said(text: str, rank: int, code: int) -> Refusal:
     found = list(FAILURE.finditer(text))
     last = text.strip().rpartition("\n")[2]
     what = found[-1]["what"] if found else f"the process of rank {rank} failed: {last or 'it said nothing'}"
+    if "the process of rank" not in what:
+        what = f"in the process of rank {rank}: {what}"
     refusal = StepFailed(what, next=found[-1]["next"] if found else "report it with what `--debug` prints")
     refusal.exit_code = code
     return refusal

@@ -1,4 +1,4 @@
-"""How a train step learns: what is looked at before, who takes part, and what was chosen by itself."""
+"""How a step learns: what is looked at before, who takes part, and what was chosen by itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,23 +10,26 @@ from mlctl.engine.stage import Work
 from mlctl.events import Note
 from mlctl.models.complete import CompleteModel
 from mlctl.models.files import ModelConfig
-from mlctl.recipe.train import TrainSettings
+from mlctl.recipe.train import FitSettings
 from mlctl.stages.peers import joined
 from mlctl.tasks.table import TASKS
 from mlctl.training.batches import Samples
 from mlctl.training.failures import named_failures
+from mlctl.training.learner import AfterStep
 from mlctl.training.loop import Fitted, fit
 from mlctl.training.own_networks import named_mistakes, require_answers
+from mlctl.training.rows import Array
 from mlctl.training.targets import require_learnable
+from mlctl.training.teaching import Teaching
 from mlctl.training.tracking import TrackedTraining, Trackers, make_trackers
 from mlctl.training.trained import fresh_model, use_threads
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A train step as its recipe asks for it: its settings, the seed, and what it is called."""
+    """A training as its recipe asks for it: its settings, the seed, and what it is called."""
 
-    settings: TrainSettings
+    settings: FitSettings
     resolved: Mapping[str, Json]
     """All settings that decide the bytes, for who follows the training."""
     seed: int
@@ -36,21 +39,51 @@ class Lesson:
     """The folder of the recipe."""
 
 
-def learnt(lesson: Lesson, config: ModelConfig, data: PreparedData, work: Work) -> tuple[CompleteModel, Fitted]:
-    """The trained model and how it came about; what was chosen is written into the work's choices.
+@dataclass(frozen=True)
+class Beside:
+    """What takes part in a training beside its data: nothing of this in a plain one."""
 
-    Raises DataError for targets that cannot be learnt, and what `fit` raises.
+    teaching: Teaching | None = None
+    guides: tuple[Array, ...] = ()
+    """What is known of every row of the train split, [N, ...] each, as `teaching` wants it."""
+    after_step: AfterStep | None = None
+
+
+PLAIN = Beside()
+
+
+def begun(config: ModelConfig, seed: int, work: Work) -> CompleteModel:
+    """The model as a training begins with it: weights drawn from the seed. Raises OutOfMemory."""
+    use_threads(work.threads)
+    # Processes meet before any of them can fail alone.
+    _, device = joined(work)
+    with named_failures(device):
+        return fresh_model(config, seed, work.code)
+
+
+def taught(
+    lesson: Lesson,
+    trained: tuple[ModelConfig, CompleteModel],
+    data: PreparedData,
+    work: Work,
+    *,
+    resume: Path,
+    beside: Beside = PLAIN,
+) -> Fitted:
+    """Train the model from the weights that it has; what was chosen is written into the work's choices.
+
+    `resume` is a folder for this training alone. Raises DataError for targets that cannot be learnt, and what `fit`
+    raises.
     """
+    config, model = trained
     use_threads(work.threads)
     group, device = joined(work)
     objective = TASKS[config.task].objective(data, lesson.settings)
-    train, validation = (_samples(data, name, config, work) for name in ("train", "validation"))
-    with named_failures(device):
-        model = fresh_model(config, lesson.seed, work.code)
+    train, validation = split_samples(data, "train", config, beside.guides), split_samples(data, "validation", config)
     require_answers(model, config, train.inputs)
     if lesson.settings.compile and device.type == "cpu":
         work.tell(Note("on a CPU torch.compile takes longer to build most networks than it ever saves"))
-    with named_mistakes(config), _trackers(lesson, work) as trackers:
+    with named_mistakes(config), _trackers(lesson, work, resume) as trackers:
         fitted = fit(
             model,
             train,
@@ -59,27 +92,30 @@ def learnt(lesson: Lesson, config: ModelConfig, data: PreparedData, work: Work) 
             lesson.settings,
             seed=lesson.seed,
             device=device,
-            resume=work.resume,
+            resume=resume,
             tell=work.tell,
             group=group,
             trackers=trackers,
+            teaching=beside.teaching,
+            after_step=beside.after_step,
         )
     if fitted.stopped_early:
         work.tell(Note(f"stopped early after epoch {len(fitted.history)} of {lesson.settings.epochs}"))
     work.choices.update({each.about: each.text for each in fitted.choices})
     if group.backend:
         work.choices.update({"processes": str(group.count), "backend": group.backend})
-    return model, fitted
+    return fitted
 
 
-def _samples(data: PreparedData, name: str, config: ModelConfig, work: Work) -> Samples:
+def split_samples(data: PreparedData, name: str, config: ModelConfig, guides: tuple[Array, ...] = ()) -> Samples:
+    """A split as the loop takes it. Raises DataError for targets that cannot be learnt."""
     split: Split = data.split(name)
-    samples = Samples(split.inputs, split.targets, split.rows, split.stream)
+    samples = Samples(split.inputs, split.targets, split.rows, split.stream, guides)
     require_learnable(samples, config.outputs, name)
     return samples
 
 
-def _trackers(lesson: Lesson, work: Work) -> Trackers:
+def _trackers(lesson: Lesson, work: Work, resume: Path) -> Trackers:
     """Who hears of every epoch; of several processes, the leader alone speaks."""
     if work.company.is_follower:
         return Trackers()
@@ -89,6 +125,6 @@ def _trackers(lesson: Lesson, work: Work) -> Trackers:
         fingerprint=work.fingerprint,
         settings=lesson.resolved,
         base=lesson.base,
-        resume=work.resume,
+        resume=resume,
     )
     return make_trackers(lesson.settings.track, training, work.tell)

@@ -170,7 +170,11 @@ class Peers(Company):
             first = None
         # Where NCCL waits, the leader may be stopped before it has learnt of anything.
         self.is_told = first is not None and not (self._group and self._group.backend == "nccl")
-        return error if first in (None, text) else Told(**json.loads(first or "")).refusal
+        if first is None or (first == text and not self.is_follower):
+            return error
+        # Also where it is this one's own: the launcher shows it in the leader's place where the leader was stopped
+        # before it could, and in the same words.
+        return Told(**json.loads(first)).refusal
 
     def group(self, asked: str) -> "tuple[Group, torch.device]":
         """The processes as those that sum tensors, and this one's device, given what `--device` asks for."""

@@ -10,11 +10,12 @@ from mlctl.digests import Json
 from mlctl.engine.figures import Figure, Kind, Promise
 from mlctl.engine.stage import Stage, Step, Work
 from mlctl.recipe.quantize import AwareQuantization, QuantizeCommon
+from mlctl.recipe.vocabulary import TASKS
 from mlctl.runtime.machine import this_processor
 from mlctl.stages.artifacts import Data, OnnxModel
 from mlctl.stages.tokenizer import keep_tokenizer
-from mlctl.stages.unbuilt import AwareTraining
-from mlctl.stages.wiring import Above
+from mlctl.stages.train import require_applicable
+from mlctl.stages.wiring import Above, WiringError
 
 
 class Quantize(Stage[OnnxModel]):
@@ -30,11 +31,11 @@ class Quantize(Stage[OnnxModel]):
         self._seed = seed
 
     @classmethod
-    def wired(cls, settings: QuantizeCommon, above: Above) -> "Quantize | AwareTraining":
+    def wired(cls, settings: QuantizeCommon, above: Above) -> "Quantize":
         """The stage as a recipe asks for it."""
-        if isinstance(settings, AwareQuantization):
-            return AwareTraining.wired(settings, above)
         model = above.exported(settings.from_)
+        if isinstance(settings, AwareQuantization):
+            return AwareQuantize(settings, model, above.data_of(model), above)
         return cls(settings, model, above.data_of(model), above.seed)
 
     def settings(self) -> Mapping[str, Json]:
@@ -79,3 +80,45 @@ class Quantize(Stage[OnnxModel]):
         activations: Wish = getattr(self._settings, "activations", "auto")
         weights: Wish = getattr(self._settings, "weights", "auto")
         return choose_scheme(activations, weights, this_processor().instruction_sets)
+
+
+class AwareQuantize(Quantize):
+    """A graph with float weights in; one with integers out that has learnt since they became so."""
+
+    def __init__(self, settings: AwareQuantization, model: Step[OnnxModel], data: Step[Data], above: Above) -> None:
+        """Raises WiringError where there is nothing to learn from, or a setting means nothing to the task."""
+        super().__init__(settings, model, data, above.seed)
+        task = above.task(data)
+        if not TASKS[task].networks:
+            raise WiringError("method", f"there is nothing to learn from: {data.name} holds data for {task}")
+        require_applicable(settings, task)
+        self._aware = settings
+        self._base = above.base
+        self._title = above.recipe.name, above.name
+
+    def promises(self) -> tuple[Promise, ...]:
+        """What integers cost and gain, and how far the graph is from what was trained."""
+        return (
+            *super().promises(),
+            Promise("static_drop", Kind.METRIC),
+            Promise("parity", Kind.PARITY),
+            Promise("parity_agreement", Kind.PARITY),
+            Promise("max_absolute", Kind.PARITY),
+            Promise("epochs", Kind.METRIC),
+            Promise("kept_epoch", Kind.METRIC),
+            Promise("samples_per_second", Kind.LATENCY),
+        )
+
+    def conditions(self) -> tuple[str, ...]:
+        """The loss stays within what the recipe allows, and the graph answers as what was trained."""
+        return (*super().conditions(), f"parity <= {self._aware.tolerance!r}")
+
+    def run(self, work: Work) -> tuple[Figure, ...]:
+        """Calibrate, train with the rounding in the loop, write integers, and measure."""
+        from mlctl.stages.quantizing_aware import AwareLesson, AwareQuantizing
+
+        model, data = work.artifact(self._model), work.artifact(self._data)
+        keep_tokenizer(data.folder, work.folder)
+        recipe, step = self._title
+        lesson = AwareLesson(self._aware, self.settings(), self._seed, recipe, step, self._base)
+        return AwareQuantizing(lesson, self._scheme(), model, data, work).figures()

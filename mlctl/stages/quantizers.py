@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 RECURRENT: Final = frozenset({"GRU", "LSTM", "RNN"})
+FIXED_RANGES: Final = frozenset({"qat", "static"})
+"""Methods whose activations have ranges from calibration."""
+
 GPTQ_ROWS: Final = 128
 GPTQ_BATCH: Final = 16
 
@@ -86,7 +89,7 @@ class Making:
 
     def known_slow(self, rows: int) -> "KnownSlow | None":
         """The graph as the scheme would make it, from a few rows' extremes, where the scheme is known to be slow."""
-        if self.method == "static" and self.scheme.known_slow:
+        if self.method in FIXED_RANGES and self.scheme.known_slow:
             ranges = _calibrated(self, RangeRule("minmax"), rows).ranges
             fast = replace(self.options, scheme=choose_scheme("auto", "auto", this_processor().instruction_sets))
             wished, instead = (
@@ -186,6 +189,7 @@ def _half(making: Making) -> Quantizer:
 
 _QUANTIZERS: Final[dict[str, Callable[[Making], Any]]] = {
     "static": _static,
+    "qat": _static,
     "dynamic": _dynamic,
     "weight-only": _weight_only,
     "float16": _half,

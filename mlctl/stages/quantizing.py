@@ -29,7 +29,7 @@ from mlctl.runtime.latency import Floats, measure_latency, summary
 from mlctl.runtime.session import OnnxSession
 from mlctl.stages.artifacts import Data, OnnxModel
 from mlctl.stages.quantization_judge import CONFIDENCE, Judge
-from mlctl.stages.quantizers import Making, require_nodes
+from mlctl.stages.quantizers import FIXED_RANGES, Making, require_nodes
 from mlctl.stages.quantizing_decoder import quantized_decoder
 
 if TYPE_CHECKING:
@@ -82,11 +82,10 @@ class Quantizing:
     def _say_scheme(self) -> None:
         making = self._making
         self._work.choices["method"] = making.method
-        if making.method in ("static", "dynamic"):
-            scheme = making.scheme
-            self._work.choices["scheme"] = (
-                str(scheme) if making.method == "static" else f"{scheme.weights} weights; {scheme.why}"
-            )
+        if making.method in FIXED_RANGES:
+            self._work.choices["scheme"] = str(making.scheme)
+        elif making.method == "dynamic":
+            self._work.choices["scheme"] = f"{making.scheme.weights} weights; {making.scheme.why}"
 
     def _probe(self) -> None:
         """A scheme that is known to be slow is timed on a few rows before hours are spent on it."""
@@ -160,10 +159,9 @@ class Quantizing:
 
     def _types(self) -> dict[str, Any]:
         scheme = self._making.scheme
-        return {
-            "static": {"activations": scheme.activations, "weights": scheme.weights},
-            "dynamic": {"weights": scheme.weights},
-        }.get(self._making.method, {})
+        if self._making.method in FIXED_RANGES:
+            return {"activations": scheme.activations, "weights": scheme.weights}
+        return {"weights": scheme.weights} if self._making.method == "dynamic" else {}
 
     def _report(self, quantizer: Quantizer, kept: Kept, slow: Collection[str]) -> None:
         calibration = self._making.calibration

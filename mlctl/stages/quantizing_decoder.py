@@ -10,7 +10,7 @@ from mlctl.graphs.cleaning import module_scopes
 from mlctl.runtime.answers import Arrays
 from mlctl.runtime.generation import DECODER_NAME, empty_state
 from mlctl.runtime.session import OnnxSession
-from mlctl.stages.quantizers import Making
+from mlctl.stages.quantizers import FIXED_RANGES, Making
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -35,7 +35,7 @@ def quantized_decoder(making: Making, floats: Collection[str], work: Work) -> "M
     path = making.graph.with_name(DECODER_NAME)
     if not path.exists():
         return None
-    if making.method == "static":
+    if making.method in FIXED_RANGES:
         work.choices["decoder"] = LEFT_OUT
         work.tell(Note(LEFT_OUT))
         return None

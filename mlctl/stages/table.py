@@ -3,12 +3,14 @@
 from typing import Any, Final, Protocol
 
 from mlctl.engine.stage import Stage
+from mlctl.stages.distill import Distill
 from mlctl.stages.evaluate import Evaluate
 from mlctl.stages.export import Export
 from mlctl.stages.prepare import Prepare
+from mlctl.stages.prune import Prune
 from mlctl.stages.quantize import Quantize
 from mlctl.stages.train import Train
-from mlctl.stages.unbuilt import Distill, Prune, Serve
+from mlctl.stages.unbuilt import Serve
 from mlctl.stages.wiring import Above
 
 

@@ -7,11 +7,7 @@ from typing import Any
 from mlctl.digests import Json
 from mlctl.engine.figures import Figure, Promise
 from mlctl.engine.stage import Stage, Step, Work
-from mlctl.recipe.distill import DistillSettings
-from mlctl.recipe.prune import PruneCommon
-from mlctl.recipe.quantize import AwareQuantization
 from mlctl.recipe.serve import ServeSettings
-from mlctl.stages.artifacts import OnnxModel, TrainedModel
 from mlctl.stages.wiring import Above
 
 
@@ -48,48 +44,6 @@ class Unbuilt(Stage[Any]):
     def open(self, folder: Path) -> Any:
         """The kind of artifact that the stage would make."""
         return self._artifact(folder) if self._artifact else None
-
-
-class Prune(Unbuilt):
-    """A trained model in, a smaller one out."""
-
-    name = "prune"
-
-    @classmethod
-    def wired(cls, settings: PruneCommon, above: Above) -> "Prune":
-        """The stage as a recipe asks for it."""
-        model = above.trained(settings.from_)
-        return cls({"model": model, "data": above.data_of(model)}, TrainedModel)
-
-
-class Distill(Unbuilt):
-    """A teacher and data in, a trained model out."""
-
-    name = "distill"
-
-    @classmethod
-    def wired(cls, settings: DistillSettings, above: Above) -> "Distill":
-        """The stage as a recipe asks for it."""
-        data = above.data(settings.data)
-        teachers = [step for step in above.steps if step.name == settings.teacher]
-        return cls({"data": data, **({"teacher": teachers[0]} if teachers else {})}, TrainedModel)
-
-
-class AwareTraining(Unbuilt):
-    """A trained model in, a graph with integers out that training has got used to."""
-
-    name = "quantize"
-
-    @property
-    def title(self) -> str:
-        """The one method of a stage that is built."""
-        return "quantization-aware training, method: qat,"
-
-    @classmethod
-    def wired(cls, settings: AwareQuantization, above: Above) -> "AwareTraining":
-        """The stage as a recipe asks for it."""
-        model = above.exported(settings.from_)
-        return cls({"model": model, "data": above.data_of(model)}, OnnxModel)
 
 
 class Serve(Unbuilt):

@@ -1,12 +1,13 @@
 """Which steps a step reads: the nearest ones above that fit, unless the recipe names others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from mlctl.engine.stage import Step
-from mlctl.recipe.prepare import DataSettings
+from mlctl.recipe.distill import DistillSettings
+from mlctl.recipe.prepare import DataSettings, ImageClassificationData
 from mlctl.recipe.recipe import Recipe
 from mlctl.stages.artifacts import Data, Model, OnnxModel, TrainedModel
 
@@ -14,12 +15,41 @@ T = TypeVar("T")
 KINDS = {Data: "prepared data", TrainedModel: "a trained model", OnnxModel: "an ONNX model", Model: "a model"}
 
 
-class WiringError(Exception):
-    """A step cannot be given what it reads; `key` is the setting to blame."""
+MADE_BY = {
+    Data: ("prepare",),
+    TrainedModel: ("train", "prune", "distill"),
+    OnnxModel: ("export", "quantize"),
+    Model: ("train", "prune", "distill", "export", "quantize"),
+}
+"""The stages that make each kind."""
 
-    def __init__(self, key: str | None, what: str) -> None:
+
+class WiringError(Exception):
+    """A step cannot be given what it reads; `key` is the setting to blame, keys within it after dots.
+
+    `others` are what else is wrong with the step.
+    """
+
+    def __init__(self, key: str | None, what: str, others: "Sequence[WiringError]" = ()) -> None:
         super().__init__(what)
         self.key = key
+        self.others = tuple(others)
+
+
+class Unwired(WiringError):
+    """A step reads what a step above it would have made, had that one been right: that one's problem, not its own."""
+
+
+def require_all(*checks: Callable[[], None]) -> None:
+    """Make every check; raise one WiringError for all that they find."""
+    found: list[WiringError] = []
+    for check in checks:
+        try:
+            check()
+        except WiringError as error:
+            found += [error, *error.others]
+    if found:
+        raise WiringError(found[0].key, str(found[0]), found[1:])
 
 
 @dataclass(frozen=True)
@@ -30,6 +60,8 @@ class Above:
     steps: Sequence[Step[Any]]
     name: str
     """The step's own name."""
+    unwired: Set[str] = frozenset()
+    """Names of steps above that have problems of their own; they are not among `steps`."""
 
     @property
     def base(self) -> Path:
@@ -54,9 +86,10 @@ class Above:
         return self._find(OnnxModel, named, "from")
 
     def models(self) -> tuple[Step[Model], ...]:
-        """Every step that makes a model, in order. Raises WiringError when there is none."""
+        """Every step that makes a model and has no problems, in order. Raises WiringError when there is none."""
         found = tuple(step for step in self.steps if makes(step, Model))
         if not found:
+            self._require_wired(Model)
             raise WiringError(None, "no step above makes a model")
         return found
 
@@ -70,7 +103,9 @@ class Above:
         raise WiringError("from", f"{model.name} has no data")
 
     def has(self, name: str) -> bool:
-        """Whether a step above has this name."""
+        """Whether a step above has this name. Raises Unwired for one that has problems."""
+        if name in self.unwired:
+            raise Unwired(None, f"{name} has problems")
         return any(step.name == name for step in self.steps)
 
     def task(self, data: Step[Data]) -> str:
@@ -79,23 +114,40 @@ class Above:
         assert isinstance(settings, DataSettings)
         return settings.task
 
+    def image_size(self, data: Step[Data]) -> tuple[int, int] | None:
+        """Height and width of the images that the data holds; None where it holds none."""
+        settings = self.recipe.step(data.name).settings
+        return settings.image.shape[1:] if isinstance(settings, ImageClassificationData) else None
+
     def network(self, model: Step[Any]) -> str:
-        """The network that a step trains, as its recipe names it; no text where it trains none."""
-        network = getattr(self.recipe.step(model.name).settings, "model", None)
-        return str(getattr(network, "arch", ""))
+        """The network that a step trains, or goes on with, as its recipe names it; no text where there is none."""
+        settings = self.recipe.step(model.name).settings
+        network = settings.student if isinstance(settings, DistillSettings) else getattr(settings, "model", None)
+        if network is not None:
+            return str(getattr(network, "arch", ""))
+        inputs = model.stage.inputs()
+        parent = inputs.get("model") or inputs.get("student")
+        return self.network(parent) if parent else ""
 
     def _find(self, kind: type[T], named: str | None, key: str) -> Step[T]:
         if named is None:
+            self._require_wired(kind)
             for step in reversed(self.steps):
                 if makes(step, kind):
                     return cast("Step[T]", step)
             raise WiringError(None, f"no step above makes {KINDS[kind]}")
-        for step in self.steps:
-            if step.name == named:
-                if makes(step, kind):
-                    return cast("Step[T]", step)
-                raise WiringError(key, f"{named!r} does not make {KINDS[kind]}")
-        raise WiringError(key, f"no step above is named {named!r}")
+        if not self.has(named):
+            raise WiringError(key, f"no step above is named {named!r}")
+        step = next(each for each in self.steps if each.name == named)
+        if not makes(step, kind):
+            raise WiringError(key, f"{named!r} does not make {KINDS[kind]}")
+        return cast("Step[T]", step)
+
+    def _require_wired(self, kind: type[Any]) -> None:
+        """Raise Unwired where a step with problems might be the one that makes this."""
+        for name in self.unwired:
+            if name.partition(".")[0] in MADE_BY[kind]:
+                raise Unwired(None, f"{name} has problems")
 
 
 def makes(step: Step[Any], kind: type[Any]) -> bool:

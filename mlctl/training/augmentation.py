@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from mlctl.errors import StepFailed
 from mlctl.recipe.augmentation import AugmentSettings
+from mlctl.training.augment_room import augment_misfits
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,5 @@ def _require_room(settings: AugmentSettings, shape: tuple[int, ...]) -> None:
             f"only images [channels, height, width] can be augmented, the data has {list(shape)}",
             next="take `augment` out of the step",
         )
-    side = min(shape[1:])
-    # A mirror shows no pixel twice; a shift leaves at least a row; a square is no larger than the image.
-    largest = {"shift": side - 1, "crop_padding": side - 1, "cutout": side}
-    for name, most in largest.items():
-        asked = getattr(settings, name)
-        if asked > most:
-            raise StepFailed(
-                f"augment.{name} is {asked} and can be {most} at most for images of {shape[1]}x{shape[2]} pixels",
-                next=f"lower `augment.{name}`",
-            )
+    for found in augment_misfits(settings, *shape[1:])[:1]:
+        raise StepFailed(found.what, next=found.next)

@@ -27,22 +27,30 @@ class Samples:
 
     `rows` [N] are positions in the source, where they are known. Where the samples are windows of a text, `stream` [L]
     holds all its tokens: the one input is [N, T], sample k being tokens k T to k T + T - 1, and the targets are those
-    that follow each. Raises DataError where there is no sample, or where the arrays differ in length.
+    that follow each. `guides`, each [N, ...], are what else is known of every sample, such as a teacher's answers;
+    windows do not move then from epoch to epoch. Raises DataError where there is no sample, or where the arrays differ
+    in length.
     """
 
     inputs: tuple[NDArray[Any], ...]
     targets: NDArray[Any]
     rows: IndexArray | None = None
     stream: NDArray[Any] | None = None
+    guides: tuple[NDArray[Any], ...] = ()
 
     def __post_init__(self) -> None:
-        lengths = [len(array) for array in (*self.inputs, self.targets)]
+        lengths = [len(array) for array in (*self.inputs, self.targets, *self.guides)]
         if len(set(lengths)) != 1:
-            raise DataError(f"inputs and targets differ in length: {lengths}")
+            raise DataError(f"inputs, targets and guides differ in length: {lengths}")
         if not lengths[0]:
             raise DataError("a split that training needs has no samples", next="give it rows, or a larger share")
         if self.stream is not None and len(self.stream) <= self.count * self.context:
             raise DataError(f"{self.count} windows of {self.context} tokens are more than a stream of its length has")
+
+    def chosen(self, places: IndexArray) -> "Samples":
+        """Only the samples at these places, in memory; windows of a text lie where they lie."""
+        inputs, guides = (tuple(array[places] for array in arrays) for arrays in (self.inputs, self.guides))
+        return Samples(inputs, self.targets[places], None if self.rows is None else self.rows[places], guides=guides)
 
     @property
     def count(self) -> int:
@@ -57,7 +65,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Batch:
-    """`inputs`, each [B, ...], and `targets` [B, ...], on the device: a process's part of a batch.
+    """`inputs`, each [B, ...], `targets` [B, ...] and `guides`, each [B, ...], on the device: a process's part of one.
 
     Class numbers and tokens are int64, all else has the dtype of the samples. `share` is the part's share of the whole
     batch's samples; where that is 0, the rows are there only to take part with nothing.
@@ -66,6 +74,7 @@ class Batch:
     inputs: tuple[Tensor, ...]
     targets: Tensor
     share: float = 1.0
+    guides: tuple[Tensor, ...] = ()
 
 
 class Batches:
@@ -84,6 +93,7 @@ class Batches:
             self.sources = tuple(rows_of(array, device) for array in (*samples.inputs, samples.targets))
         else:
             self.sources = (windows_of(samples.stream, samples.context + 1, device),)
+        self.guides = tuple(rows_of(array, device) for array in samples.guides)
         starts = list(range(0, self.count, batch_size))
         if self.count - starts[-1] == 1 and len(starts) > 1 and batch_size > 1:
             starts.pop()
@@ -97,7 +107,7 @@ class Batches:
     @property
     def is_resident(self) -> bool:
         """Whether everything lies on the device as a whole."""
-        return all(source.is_resident for source in self.sources)
+        return all(source.is_resident for source in (*self.sources, *self.guides))
 
     def shuffled(self, seed: int, epoch: int, first: int = 0) -> Generator[Batch]:
         """The batches of an epoch from number `first` on; (seed, epoch) alone decide the order of the samples.
@@ -136,7 +146,7 @@ class Batches:
         if self.samples.stream is None:
             return order
         shift = int(np.random.default_rng((seed, epoch, 1)).integers(self.samples.context))
-        return self._windows(order, shift)
+        return self._windows(order, 0 if self.guides else shift)
 
     def _windows(self, order: IndexArray, shift: int) -> IndexArray:
         """The first tokens of windows that are moved by `shift`; the last one stays within the stream."""
@@ -157,11 +167,13 @@ class Batches:
 
     def _made(self, places: IndexArray, on_device: Tensor, rows: slice, share: float) -> Batch:
         *inputs, targets = (source.take(places[rows], on_device[rows]) for source in self.sources)
+        samples = places[rows], on_device[rows]
         if self.samples.stream is not None:
             inputs, targets = [targets[:, :-1]], targets[:, 1:]
+            samples = samples[0] // self.samples.context, samples[1] // self.samples.context
         elif not targets.is_floating_point():
             targets = targets.to(torch.int64)
-        return Batch(tuple(inputs), targets, share)
+        return Batch(tuple(inputs), targets, share, tuple(guide.take(*samples) for guide in self.guides))
 
     def _part(self, start: int, stop: int) -> tuple[slice, float]:
         """This process's rows of a batch, and what share of the batch they are."""

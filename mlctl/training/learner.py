@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,11 @@ from mlctl.training.precision import autocast, choose_precision
 from mlctl.training.processes import Group
 from mlctl.training.regularization import clip_gradients
 from mlctl.training.seeds import seed_generators
+from mlctl.training.teaching import Teaching
 from mlctl.training.weight_mean import WeightMean
+
+AfterStep: TypeAlias = Callable[[float], None]
+"""Called after every step of the optimizer, before a mean of the weights is taken, with the share of all steps done."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,15 @@ class _Lesson:
 
     inputs: tuple[Tensor, ...]
     targets: Tensor
+    guides: tuple[Tensor, ...]
     others: Tensor | None = None
     kept: Tensor | None = None
 
     def part(self, rows: slice) -> "_Lesson":
         """Some of its samples."""
         others = None if self.others is None else self.others[rows]
-        return _Lesson(tuple(each[rows] for each in self.inputs), self.targets[rows], others, self.kept)
+        inputs, guides = (tuple(each[rows] for each in arrays) for arrays in (self.inputs, self.guides))
+        return _Lesson(inputs, self.targets[rows], guides, others, self.kept)
 
 
 class Learner:
@@ -62,8 +69,12 @@ class Learner:
         *,
         group: Group,
         tell: Tell,
+        teaching: Teaching | None = None,
+        after_step: AfterStep | None = None,
     ) -> None:
         self.model = model
+        self.teaching = teaching
+        self.after_step = after_step
         self.network = model.network
         self.objective = objective
         self.settings = settings
@@ -86,8 +97,10 @@ class Learner:
         self._buffers = list(self.network.buffers())
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
 
-    def learn(self, batch: Batch, learning_rate: float, seed: int) -> Learnt:
+    def learn(self, batch: Batch, learning_rate: float, seed: int, done: float = 0.0) -> Learnt:
         """Forward, backward, and one step of the optimizer; nothing waits for the device.
+
+        With it, the share `done` of the training's steps is done.
 
         Where it has no room, the micro-batch is halved and the step begins again; among several processes, which
         cannot begin again each on its own, torch's own error goes on.
@@ -100,6 +113,8 @@ class Learner:
         limit = self.settings.clip_norm
         length = clip_gradients(self.network.parameters(), limit) if limit else None
         self.optimizer.step(learning_rate)
+        if self.after_step:
+            self.after_step(done)
         if self.mean:
             self.mean.update()
         return Learnt(loss, length)
@@ -171,14 +186,21 @@ class Learner:
 
     def _lesson(self, batch: Batch) -> _Lesson:
         if self.augmentation is None:
-            return _Lesson(batch.inputs, batch.targets)
+            return _Lesson(batch.inputs, batch.targets, batch.guides)
         images, mix = self.augmentation(batch.inputs[0])
         inputs = (images, *batch.inputs[1:])
         if mix is None:
-            return _Lesson(inputs, batch.targets)
-        return _Lesson(inputs, batch.targets, batch.targets[mix.partners], mix.share)
+            return _Lesson(inputs, batch.targets, batch.guides)
+        return _Lesson(inputs, batch.targets, batch.guides, batch.targets[mix.partners], mix.share)
 
     def _loss(self, outputs: Tensor, lesson: _Lesson) -> Tensor:
+        if self.teaching is None:
+            return self._own_loss(outputs, lesson)
+        taught = self.teaching.loss(outputs, lesson.targets, lesson.inputs, lesson.guides)
+        hard = self.teaching.hard
+        return taught + hard * self._own_loss(outputs, lesson) if hard else taught
+
+    def _own_loss(self, outputs: Tensor, lesson: _Lesson) -> Tensor:
         loss = self.objective.loss(outputs, lesson.targets)
         if lesson.others is None or lesson.kept is None:
             return loss

@@ -9,6 +9,7 @@ import torch
 from mlctl.events import Tell
 from mlctl.models.complete import CompleteModel
 from mlctl.recipe.train import FitSettings
+from mlctl.recipe.vocabulary import Direction
 from mlctl.tasks.objective import Objective
 from mlctl.training.allocator import kept_memory
 from mlctl.training.batches import Batches, Samples
@@ -17,12 +18,13 @@ from mlctl.training.choices import Chosen, choices_of
 from mlctl.training.failures import named_failures
 from mlctl.training.history import EpochRecord, json_lines
 from mlctl.training.interrupts import DeferredSignals
-from mlctl.training.learner import Learner
+from mlctl.training.learner import AfterStep, Learner
 from mlctl.training.meeting import lost_peers
 from mlctl.training.placing import placed
 from mlctl.training.precision import Choice
 from mlctl.training.processes import Group
 from mlctl.training.run import Run, require_watched
+from mlctl.training.teaching import Teaching
 from mlctl.training.tracking import Trackers
 
 
@@ -31,8 +33,8 @@ class Fitted:
     """What a training came to; the trained weights are in the network itself."""
 
     history: tuple[EpochRecord, ...]
-    watched: tuple[str, ...]
-    """Names of the validation figures in `history`."""
+    watched: tuple[tuple[str, Direction], ...]
+    """Name and better direction of each of the validation figures in `history`."""
     kept_epoch: int
     """The epoch, from 1, whose weights the network has."""
     stopped_early: bool
@@ -45,7 +47,7 @@ class Fitted:
     @property
     def metrics_jsonl(self) -> str:
         """The history as JSON lines, the same bytes for the same training."""
-        return json_lines(self.history, self.watched)
+        return json_lines(self.history, tuple(name for name, _ in self.watched))
 
 
 def fit(
@@ -61,6 +63,8 @@ def fit(
     tell: Tell,
     group: Group | None = None,
     trackers: Trackers | None = None,
+    teaching: Teaching | None = None,
+    after_step: AfterStep | None = None,
 ) -> Fitted:
     """Train `model.network` in place on `device`; the model ends there, in evaluation mode.
 
@@ -69,7 +73,9 @@ def fit(
     weights); training goes on from a checkpoint in it. Killed at any instant and started again, it ends in the same
     bytes, on the same device with as many threads. The checkpoint stays there; who owns the folder clears it.
 
-    Of several processes, each calls this with the same arguments and its own `group`. `trackers` hear of every epoch.
+    Of several processes, each calls this with the same arguments and its own `group`. `trackers` hear of every epoch,
+    `teaching` takes part in the loss, and `after_step` may change the weights, as they alone tell it to: a training
+    that goes on from a checkpoint remembers nothing else.
 
     Raises Diverged where a loss is not a number or has grown far beyond its beginning, OutOfMemory, StepFailed where
     `settings` watch a figure that the objective does not give, DiskFull or MachineError where a checkpoint cannot be
@@ -89,7 +95,16 @@ def fit(
             Batches(train, settings.batch_size, device, group),
             Batches(validation, settings.batch_size, device, group),
         )
-        learner = Learner(model, objective, settings, batches[0], group=group, tell=tell)
+        learner = Learner(
+            model,
+            objective,
+            settings,
+            batches[0],
+            group=group,
+            tell=tell,
+            teaching=teaching,
+            after_step=after_step,
+        )
         run = Run(learner, batches, checkpoints, signals, trackers or Trackers(), seed=seed, tell=tell)
         run.rehearse()
         while not run.is_over():
@@ -103,7 +118,7 @@ def fit(
         run.state.take_best_weights()
     return Fitted(
         history=run.state.history,
-        watched=run.watched,
+        watched=objective.watched,
         kept_epoch=run.best_epoch(),
         stopped_early=len(run.state.history) < settings.epochs,
         precision=learner.precision,

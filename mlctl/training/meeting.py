@@ -21,6 +21,8 @@ WORD_SECONDS: Final = 2 * 3600.0
 """How long one waits for the others at a shared step: they may have data to prepare, each on its own machine."""
 GOODBYE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.05
+GOODBYE_LOOKS: Final = 200
+"""How often the keeper looks for the others' goodbyes: not a time, since where a machine stands still, all do."""
 LISTEN_SECONDS: Final = 0.5
 ANSWER: Final = timedelta(minutes=10)
 """How long the place where they meet may take to answer one question."""
@@ -88,8 +90,9 @@ class Meeting:
         with lost_peers():
             self.store.set(f"goodbye/{self._place.rank}", "")
             others = [f"goodbye/{rank}" for rank in range(self._place.count)]
-            until = time.monotonic() + GOODBYE_SECONDS
-            while self._is_keeper and time.monotonic() < until and not self.store.check(others):
+            for _ in range(GOODBYE_LOOKS if self._is_keeper else 0):
+                if self.store.check(others):
+                    break
                 time.sleep(LOOK_SECONDS)
 
     def _listen(self) -> None:

@@ -16,6 +16,7 @@ RESIDENT_BYTES = 1 << 30
 RESIDENT_SHARE = 0.25
 """Share of a GPU's free memory that an array may take for good; the rest is for what is computed."""
 
+Array: TypeAlias = NDArray[Any]
 IndexArray: TypeAlias = NDArray[np.int64]
 
 # torch selects rows of signed numbers alone; their bits are the same.

@@ -93,7 +93,8 @@ class Run:
         """Learn from a batch. Raises Diverged, some steps later, for a bad loss."""
         state = self.state
         seed = step_seed(self.seed, state.epoch, state.step, self.group.rank)
-        learnt = self.learner.learn(batch, self.learning_rate(state.step), seed)
+        done = (state.epoch * self.steps + state.step + 1) / self.total_steps
+        learnt = self.learner.learn(batch, self.learning_rate(state.step), seed, done)
         self.losses.put(state.step, learnt.loss, learnt.length)
         if state.epoch == state.step == 0:
             self.losses.put_first()

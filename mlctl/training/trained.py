@@ -10,8 +10,7 @@ from torch import nn
 
 from mlctl.data.description import DataDescription, Scaling
 from mlctl.models.complete import CompleteModel, InputScaling
-from mlctl.models.files import ModelConfig, ModelInput, load_model
-from mlctl.models.table import build
+from mlctl.models.files import ModelConfig, ModelInput, built, load_model
 from mlctl.recipe.networks import NetworkSettings
 from mlctl.tasks.table import TASKS
 from mlctl.tasks.task import Task
@@ -43,9 +42,12 @@ def model_inputs(task: Task[Any], data: DataDescription) -> tuple[ModelInput, ..
 
 
 def fresh_model(config: ModelConfig, seed: int, code: Path | None) -> CompleteModel:
-    """The model with weights drawn from `seed`; `code` is where a user's own network may come from, if it may."""
+    """The model with weights drawn from `seed`, cut where the config has a structure.
+
+    `code` is where a user's own network may come from, if it may. Raises what `built` does.
+    """
     torch.manual_seed(seed)
-    return complete(config, build(config.network, config.input_shapes, config.outputs, code))
+    return complete(config, built(config, code))
 
 
 def stored_model(folder: Path, code: Path | None) -> tuple[ModelConfig, CompleteModel]:

@@ -21,7 +21,7 @@ def test_help_lists_every_command(lab: Lab) -> None:
     assert result.code == 0
     commands = [line.split()[0] for line in result.out.partition("Commands:")[2].splitlines() if line.strip()]
     assert commands == [
-        "run", "prepare", "train", "export", "quantize", "eval", "prune", "distill", "serve",
+        "run", "prepare", "train", "prune", "distill", "export", "quantize", "eval", "serve",
         "plan", "show", "init", "schema", "verify", "gc", "doctor", "inspect", "bench", "compare", "generate", "debug",
     ]  # fmt: skip
 
@@ -44,11 +44,14 @@ def test_help_lists_every_command(lab: Lab) -> None:
         ("verify nowhere.yaml", "there is no such recipe"),
         ("train tiny.yaml --device tpu", "'tpu' is not a device"),
         ("quantize tiny.yaml", "the recipe has no quantize step"),
-        ("prune tiny.yaml", "prune is not built in this release"),
-        ("distill tiny.yaml", "distill is not built in this release"),
+        ("prune tiny.yaml", "the recipe has no prune step"),
+        ("distill tiny.yaml", "the recipe has no distill step"),
         ("serve tiny.yaml", "serve is not built in this release"),
         ("run tiny.yaml --set quantize.half={}", "no step above makes an ONNX model"),
-        ("plan tiny.yaml export={} 'quantize={method: qat}'", "method: qat, is not built in this release"),
+        (
+            "plan tiny.yaml export={} 'quantize={method: qat, label_smoothing: 0.1}'",
+            "quantize.label_smoothing: it needs classes, and regression has none",
+        ),
         ("run tiny.yaml export={} quantize={} serve={}", "the stage serve is not built in this release"),
     ],
 )

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import COMMAND, HEAVY, Lab, finished, kill
+from language_labs import LANGUAGE
 
 ENDLESS = "generate language.yaml --step export --threads 1 --tokens 1000000"
 GREEDY = "generate language.yaml --temperature 0 --threads 1"
@@ -112,6 +113,32 @@ def test_what_cannot_be_generated_is_refused(language_labs: Lab, line: str, code
     result = language_labs(f"generate language.yaml --threads 1 {line}")
     assert (result.code, result.out) == (code, "")
     assert message in result.err
+
+
+NO_UTF8 = {"PYTHONUTF8": "0", "LC_ALL": "C"}
+"""A locale in which Python takes no argument for UTF-8."""
+
+
+@pytest.mark.parametrize("environment", [{}, NO_UTF8], ids=["UTF-8", "C"])
+@pytest.mark.parametrize("tokens", ["{kind: characters}", "{kind: bytes}", "{kind: bpe, vocabulary: 300}"])
+@pytest.mark.parametrize("end", ["\udcff", "\udced\udca0\udc80"], ids=["no UTF-8", "a surrogate"])
+def test_a_prompt_that_is_not_utf8_is_refused_before_anything_is_made(
+    lab: Lab, tokens: str, environment: dict[str, str], end: str
+) -> None:
+    (lab.folder / "language.yaml").write_text(LANGUAGE)
+    (lab.folder / "text.txt").write_text("a cat")
+    result = lab(f"generate language.yaml 'prepare.tokens={tokens}' --prompt 'ab{end}'", **environment)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines()[0] == "mlctl: the prompt is not UTF-8"
+    assert not lab.store.exists()
+
+
+@pytest.mark.parametrize("environment", [{}, NO_UTF8], ids=["UTF-8", "C"])
+def test_a_prompt_is_utf8_in_every_locale(language_labs: Lab, environment: dict[str, str]) -> None:
+    result = language_labs(f"{GREEDY} --step export --prompt 'café ' --tokens 3 --json", **environment)
+    assert result.code == 0, result.err
+    # Where the locale has no such letter, it is shown as a question mark.
+    assert json.loads(result.out)["generation"]["prompt"] == ("caf? " if environment else "café ")
 
 
 def test_only_language_models_generate(finished_labs: Lab) -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 from float_graphs import Known, normal
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from onnx import helper
@@ -21,7 +21,6 @@ FORMS = [BlockForm(bits, 16, symmetric) for bits in get_args(Bits) for symmetric
 forms = st.sampled_from(FORMS)
 
 
-@settings(deadline=None)
 @given(
     weight=arrays(
         np.float32,

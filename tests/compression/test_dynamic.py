@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from float_graphs import Known, cosine, encoder, made, normal, operators, perceptron, picture, recurrent
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from onnx import helper
@@ -148,7 +148,6 @@ def test_no_file_is_written_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(deadline=None)
 @given(
     weight=arrays(
         np.float32,

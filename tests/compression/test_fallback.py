@@ -7,7 +7,7 @@ from math import ceil, inf, log2, nan
 import onnx
 import pytest
 from float_graphs import perceptron
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlctl.compression.dynamic import DynamicQuantizer
@@ -54,7 +54,6 @@ def test_a_model_that_loses_little_is_taken_as_it_is() -> None:
     assert (found.kept, found.drop, found.evaluations, found.is_met) == ((), 0.01, 1, True)
 
 
-@settings(deadline=None)
 @given(count=st.integers(2, 300), data=st.data())
 def test_the_fewest_nodes_are_found_with_few_evaluations(count: int, data: st.DataObject) -> None:
     needed = data.draw(st.integers(1, count - 1))
@@ -67,7 +66,6 @@ def test_the_fewest_nodes_are_found_with_few_evaluations(count: int, data: st.Da
     assert found.evaluations <= 2 + 2 * ceil(log2(needed + 1))
 
 
-@settings(deadline=None)
 @given(losses=st.lists(st.floats(0, 1), min_size=2, max_size=40), bound=st.floats(0, 1))
 def test_what_is_found_was_measured_whatever_the_losses(losses: list[float], bound: float) -> None:
     measured: dict[int, float] = {}

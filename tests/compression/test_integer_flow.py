@@ -102,7 +102,7 @@ def test_a_mean_over_other_axes_stays() -> None:
     assert global_means(model) == ()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.sampled_from([1.0, 2.0, 3.0, 10.0, 16.0, 127.5, 255.0]))
 def test_the_levels_of_a_raw_input_are_its_own_values(divisor: float) -> None:
     (raw,) = byte_inputs(image_graph(divisor))
@@ -136,7 +136,7 @@ def test_an_integer_graph_is_one_that_the_checker_passes(tmp_path: Path) -> None
     onnx.checker.check_model(written, full_check=True)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.permutations(range(6)))
 def test_nodes_in_any_order_are_sorted_into_the_one_that_runs(order: list[int]) -> None:
     model = image_graph()

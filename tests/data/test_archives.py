@@ -235,7 +235,7 @@ def test_a_header_cannot_ask_for_more_memory_than_names_need(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("form", ["stored.zip", "deflated.zip", "pax.tar", "gnu.tar", "a.tar.gz", "a.tar.zst"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_an_archive_that_was_cut_off_anywhere_is_refused(
     tmp_path_factory: pytest.TempPathFactory, form: str, share: float
@@ -249,7 +249,7 @@ def test_an_archive_that_was_cut_off_anywhere_is_refused(
 
 
 @pytest.mark.parametrize("form", ["stored.zip", "deflated.zip", "pax.tar", "gnu.tar", "a.tar.gz", "a.tar.zst"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4))
 def test_an_archive_with_changed_bytes_is_opened_within_its_folder_or_refused(
     tmp_path_factory: pytest.TempPathFactory, form: str, changes: list[tuple[float, int]]

@@ -81,7 +81,7 @@ def test_every_split_holds_the_arrays_rows_in_their_own_dtypes(tmp_path: Path, w
     assert (statistics["target"], statistics["classes"]) == (None, [])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.sampled_from([np.uint8, np.float32, np.int64]).flatmap(
         lambda dtype: arrays(

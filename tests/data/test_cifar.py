@@ -94,7 +94,7 @@ def test_every_image_of_cifar_100_arrives_with_the_label_that_is_wanted(
     check(result, data, np.concatenate([images(20, 0), images(20, 1)]), names)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(1, 12), batch_bytes=st.integers(1, 20_000))
 def test_batches_of_any_size_are_the_file(
     tmp_path_factory: pytest.TempPathFactory, count: int, batch_bytes: int

@@ -89,7 +89,7 @@ odd_numbers = st.one_of(st.none(), st.floats(width=64), st.sampled_from([math.na
 texts = st.sampled_from(["NaN", "train", "test", "validation", "dev", "", "  ", None])
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(odd_numbers, odd_numbers, texts, texts), min_size=1, max_size=40),
     batch_bytes=st.integers(1, 400),
@@ -188,7 +188,7 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
         batches_of(tmp_path / "t.parquet", REGRESSION)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True), change=st.integers(0, 255))
 def test_a_damaged_file_is_read_or_refused_and_a_cut_one_refused(
     tmp_path_factory: pytest.TempPathFactory, share: float, change: int

@@ -287,7 +287,9 @@ def test_a_gate_over_a_damaged_artifact_is_not_judged_from_it(world: World) -> N
 
 def test_a_stage_without_reproducible_bytes_is_not_warned_of(world: World) -> None:
     class Timed(Writing):
-        is_reproducible = False
+        @property
+        def is_reproducible(self) -> bool:
+            return False
 
     runs: list[int] = []
 

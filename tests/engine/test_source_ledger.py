@@ -114,7 +114,7 @@ def test_a_file_that_has_settled_is_remembered(file: Path, ledger: Path, monkeyp
     assert look(ledger, file) == LIE
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.binary(max_size=30)
     | st.recursive(

@@ -89,7 +89,7 @@ def test_any_flipped_byte_of_a_manifest_is_damage(artifact: Artifact) -> None:
     place = artifact.folder / FILE_NAME
     whole = place.read_bytes()
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.integers(0, len(whole) - 1), st.integers(1, 255))
     def flip(position: int, mask: int) -> None:
         place.write_bytes(whole[:position] + bytes([whole[position] ^ mask]) + whole[position + 1 :])

@@ -33,7 +33,7 @@ def weights(proto: onnx.ModelProto, name: str) -> npt.NDArray[Any]:
     return next(onnx.numpy_helper.to_array(each) for each in proto.graph.initializer if each.name == name)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     foreign=st.sampled_from(["float32", "float64", "float16"]),
     raw=st.sampled_from(["uint8", "float32", "int64"]),

@@ -30,7 +30,7 @@ from mlctl.training.trained import as_callable
 # Logits near 1 to 10 out of two layers of sums of 16 to 64 products, float32 on both sides: some tens of 6e-8.
 TOLERANCE = 2e-5
 STATES = {
-    "transformer": (2, 2, "batch", 2, "past", 8),
+    "transformer": (2, "batch", 4, "past", 8),
     "lstm": (2, 2, "batch", 16),
     "gru": (1, 2, "batch", 16),
 }

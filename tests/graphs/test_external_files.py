@@ -21,7 +21,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size
 file_names = names.filter(lambda name: name not in (".", "m.onnx") and ".." not in name and len(name.encode()) < 200)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(file_names)
 def test_any_name_of_external_data_is_found(tmp_path: Path, name: str) -> None:
     path = tmp_path / "m.onnx"

@@ -202,7 +202,7 @@ def test_a_model_above_2_gib_passes_with_its_weights_beside_it(tmp_path: Path) -
     assert check_graph(path).graph.initializer[0].dims == [2, rows]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 4), share=st.floats(0, 1))
 def test_damage_anywhere_is_a_refusal_or_harmless(tmp_path: Path, seed: int, changes: int, share: float) -> None:
     content = bytearray(SOUND["a function of its own"].SerializeToString())

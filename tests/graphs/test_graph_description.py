@@ -66,7 +66,7 @@ def test_what_is_no_tensor_is_named_by_its_kind(tmp_path: Path) -> None:
     assert found.outputs == (GraphPort("y", "float32", ("…",)),)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 4))
 def test_damage_is_described_or_refused(tmp_path: Path, seed: int, changes: int) -> None:
     content = bytearray(calling(1).SerializeToString())

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -119,7 +119,6 @@ TYPES = [
 ]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(kind=st.sampled_from(TYPES), dims=st.lists(st.integers(0, 5), max_size=3))
 def test_the_size_of_a_tensor_is_that_of_its_raw_bytes(kind: int, dims: list[int]) -> None:
     values = np.zeros(dims, helper.tensor_dtype_to_np_dtype(kind))

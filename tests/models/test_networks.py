@@ -97,7 +97,7 @@ def test_cnn_halves_in_every_block_but_the_last_while_it_can(
     torch.testing.assert_close(found.double(), reference_cnn(network, image, poolings), atol=TOLERANCE, rtol=TOLERANCE)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),

@@ -79,7 +79,7 @@ def test_the_network_is_torchs_cells_one_after_the_other(asked: RecurrentSetting
 
 
 @every_network
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(cuts=st.lists(st.integers(1, 4), min_size=1, max_size=5), batch=st.integers(1, 3))
 def test_reading_in_parts_is_reading_the_whole(asked: RecurrentSettings, cuts: list[int], batch: int) -> None:
     network = lively(asked)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlctl.errors import StepFailed
-from mlctl.models.resnet import PLANS, Residual, ResNet
+from mlctl.models.resnet import Residual, ResNet
+from mlctl.models.resnet_plans import PLANS
 from mlctl.models.table import build
 from mlctl.recipe.networks import ResNetSettings
 
@@ -170,7 +171,7 @@ SMALLEST = [("cifar", 8, 3), ("cifar", 18, 5), ("cifar", 50, 5), ("imagenet", 8,
 """Stem, depth, and the smallest side that has two pixels left when it is halved the last time."""
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     kind=st.sampled_from(
         [("cifar", 8, 3), ("cifar", 18, 5), ("cifar", 50, 5), ("imagenet", 8, 9), ("imagenet", 18, 17)]
@@ -189,6 +190,25 @@ def test_every_image_with_two_pixels_to_halve_is_taken_and_no_smaller_one(
     for small in ((channels, least - 1, width), (channels, height, least - 1)):
         with pytest.raises(StepFailed, match=f"needs {least}x{least} pixels, the data has {small[1]}x{small[2]}"):
             resnet(small, 2, depth=depth, stem=stem, width=1)
+
+
+@pytest.mark.parametrize(
+    ("stem", "depth", "side", "advice"),
+    [
+        ("cifar", 18, 4, "choose a depth of three stages (8, 14, 20, ...) or a cnn"),
+        ("cifar", 18, 2, "choose a cnn"),
+        ("cifar", 8, 2, "choose a cnn"),
+        ("imagenet", 18, 16, "choose `stem: cifar` or a depth of three stages (8, 14, 20, ...) or a cnn"),
+        ("imagenet", 18, 8, "choose `stem: cifar` or a cnn"),
+        ("imagenet", 18, 4, "choose `stem: cifar` and a depth of three stages (8, 14, 20, ...) or a cnn"),
+        ("imagenet", 8, 8, "choose `stem: cifar` or a cnn"),
+        ("imagenet", 8, 2, "choose a cnn"),
+    ],
+)
+def test_only_what_helps_is_advised(stem: str, depth: int, side: int, advice: str) -> None:
+    with pytest.raises(StepFailed) as refusal:
+        resnet((1, side, side), 2, depth=depth, stem=stem, width=1)
+    assert refusal.value.next == advice
 
 
 def test_what_is_no_image_is_refused_by_name() -> None:

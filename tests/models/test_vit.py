@@ -83,7 +83,7 @@ def reference(network: Vit, image: Tensor, wanted: VitSettings) -> Tensor:
     return dense(tokens[:, 0] if wanted.pool == "token" else tokens.mean(1), tensors, "head")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     pool=st.sampled_from(POOLS),
     patch=st.integers(1, 4),

@@ -91,7 +91,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         inspect_weights(tmp_path / "model.safetensors")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255), cut=st.integers(0, 10_000))
 def test_damage_is_refused_or_changes_numbers_alone(weights: Path, place: int, value: int, cut: int) -> None:
     content = bytearray(weights.read_bytes())

@@ -54,7 +54,7 @@ def mutated(seed: int, count: int) -> bytes:
 mutations = st.builds(mutated, st.integers(0, 2**32), st.integers(1, 6))
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutations | st.binary(max_size=300))
 @example(DIGITS)
 @example(b"")

@@ -29,6 +29,7 @@ TWO = f"{TRAIN} --nproc-per-node 2"
 PATIENCE_SECONDS = 90
 FAILING = """\
 import os
+import signal
 
 import torch
 from torch import nn
@@ -45,7 +46,16 @@ class Net(nn.Module):
         if os.environ.get("RANK") == "1" and self.calls == 40:
             raise RuntimeError("boom")
         return self.layer(rows)
+
+
+class Stopped(Net):
+    def forward(self, rows):
+        if os.environ.get("RANK") == "0" and self.calls == 39:
+            signal.pause()
+            os._exit(143)
+        return super().forward(rows)
 """
+"""`Net` fails in the process of rank 1; so does `Stopped`, whose leader ends by the launcher's SIGTERM, silent."""
 
 
 def many_lab(folder: Path) -> Lab:
@@ -219,6 +229,14 @@ def test_a_failure_of_one_is_told_once_and_is_the_failure_of_all(lab: Lab) -> No
     assert result.err.count("mlctl: ") == 1
     assert "mlctl: train: in the process of rank 1: the network cannot be trained: RuntimeError: boom" in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_failure_of_one_is_told_in_the_same_words_where_the_leader_was_stopped_before_it_could(lab: Lab) -> None:
+    line = "train failing.yaml --threads 1 --nproc-per-node 2 --allow-code --set train.model.arch=nets:Stopped"
+    result = lab(line)
+    assert result.code == 4
+    assert "mlctl: train: in the process of rank 1: the network cannot be trained: RuntimeError: boom" in result.err
+    assert result.err.count("mlctl: ") == 1
 
 
 def torchrun(lab: Lab, *arguments: str) -> Finished:

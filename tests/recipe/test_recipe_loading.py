@@ -125,7 +125,7 @@ IMAGES = "{task: image-classification, source: a, image: {shape: [1, 8, 8]}}"
         (
             "train.a: {data: prepare.images}\ntrain.b: {}\n"
             "prune: {ratio: 0.5, from: train.a, finetune: {keep_best: accuracy}}\n"
-            "export: {}\nquantize: {method: qat, finetune: {keep_best: rmse}}",
+            "export: {}\nquantize: {method: qat, keep_best: rmse}",
             ["rmse"],
         ),
     ],
@@ -228,7 +228,7 @@ def assert_read_or_refused(path: Path, overrides: tuple[str, ...] = ()) -> None:
     assert all(line.isprintable() for line in lines)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=mutated() | reworded() | st.binary(max_size=60))
 def test_whatever_the_file_holds_it_is_read_or_refused(raw: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
@@ -255,7 +255,7 @@ KEYS = (
 PATHS = st.lists(st.sampled_from(KEYS), min_size=1, max_size=4)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(path=PATHS, value=VALUES)
 def test_whatever_is_set_it_is_read_or_refused(path: list[str], value: str) -> None:
     assert_read_or_refused(DIGITS, (f"{'.'.join(path)}={value}",))

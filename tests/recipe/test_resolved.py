@@ -54,7 +54,7 @@ def test_a_text_that_looks_like_a_number_stays_a_text() -> None:
     assert "name: '0x1'\n" in text
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(overrides=st.lists(OVERRIDES, max_size=4))
 def test_the_resolved_recipe_loads_as_an_equal_one(overrides: list[str], tmp_path: Path) -> None:
     try:

@@ -43,7 +43,7 @@ def test_every_reference_has_its_definition() -> None:
         "export:",
         "quantize: {per_channel: yes}",
         "quantize: {per_channel: true}",
-        "quantize: {method: qat, finetune: {epochs: 1}}",
+        "quantize: {method: qat, epochs: 1}",
         "prune: {method: n-of-m, protect: head}",
         "prune: {method: n-of-m, protect: [head, stem]}",
         "train: {optimizer: {name: adam, betas: [0.9, 0.99]}}",

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlctl.errors import RecipeError
@@ -206,7 +206,6 @@ def as_tuples(value: object) -> object:
     return {key: as_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-@settings(deadline=None)
 @given(TREES)
 def test_json_is_read_as_what_it_says(value: object) -> None:
     text = json.dumps(value)

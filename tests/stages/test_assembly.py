@@ -6,9 +6,11 @@ import pytest
 
 from mlctl.engine.plan import Life
 from mlctl.errors import NotBuilt, RecipeError
-from mlctl.recipe.loading import load_recipe
+from mlctl.recipe.loading import examine_recipe, load_recipe
 from mlctl.recipe.recipe import Recipe
-from mlctl.stages.assembly import assemble, buildable, check_built
+from mlctl.stages.assembly import assemble, assemble_examined, buildable, check_built
+from mlctl.stages.table import STAGES
+from mlctl.stages.wiring import MADE_BY, makes
 
 HEAD = "mlctl: 1\nname: small\n"
 PREPARE = "prepare: {task: regression, source: rows.csv, features: {columns: [a, b]}, target: y}\n"
@@ -96,6 +98,81 @@ def test_a_gate_on_nothing_is_refused_with_what_could_be_meant(tmp_path: Path, g
     assert expected in found
 
 
+REST = ("export: {}\n", "quantize: {method: float16}\n", "eval: {}\n", "gates:\n  - eval[export].accuracy >= 0.5\n")
+
+
+def test_what_a_step_lacks_for_another_steps_problem_is_not_worth_a_line(tmp_path: Path) -> None:
+    assert problems(tmp_path, IMAGES, "train: {model: {arch: lstm}}\n", *REST) == [
+        "small.yaml:4:16: train.model: lstm takes no inputs of image-classification; choose linear or mlp or cnn or "
+        "resnet or vit"
+    ]
+
+
+def test_a_step_that_names_one_with_problems_is_not_blamed_for_it(tmp_path: Path) -> None:
+    steps = (
+        IMAGES,
+        "train: {model: {arch: lstm}}\n",
+        "distill: {teacher: train, model: {arch: vit, patch: 3}}\n",
+        "export: {from: train}\n",
+        "export.b: {from: prepare.c}\n",
+    )
+    assert [each.partition(" ")[0] + each.split(": ")[1] for each in problems(tmp_path, *steps)] == [
+        "small.yaml:4:16:train.model",
+        "small.yaml:5:50:distill.model.patch",
+        "small.yaml:7:18:export.b.from",
+    ]
+
+
+def test_a_step_above_the_one_with_problems_is_examined(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(HEAD + PREPARE + TRAIN + "export: {from: prepare}\n" + "train.b: {epochz: 3}\n" + "export.b: {}\n")
+    with pytest.raises(RecipeError) as refusal:
+        assemble_examined(examine_recipe(path))
+    assert [each.path for each in refusal.value.problems] == ["export.from", "train.b.epochz"]
+
+
+def test_the_stages_that_make_each_kind_are_all_of_them(tmp_path: Path) -> None:
+    life = life_of(tmp_path, *UNBUILT)
+    for kind, stages in MADE_BY.items():
+        assert {step.stage.name for step in life.steps if makes(step, kind)} <= set(stages)
+    assert set().union(*MADE_BY.values()) | {"eval", "serve"} == set(STAGES)
+
+
+SMALL_IMAGES = "image: {columns: p*, shape: [3, 5, 4]}"
+FOLDER = IMAGES.replace("source: i.csv, image: {columns: p*, shape: [1, 4, 4]}, label: l", "source: photos, {image}")
+AUGMENT = "augment: {shift: 4, crop_padding: 9, flip: true, cutout: 5}"
+
+
+@pytest.mark.parametrize("image", [SMALL_IMAGES, "image: {shape: [3, 5, 4]}"], ids=["columns", "folders"])
+def test_what_images_have_no_room_for_is_found_at_once(tmp_path: Path, image: str) -> None:
+    found = problems(
+        tmp_path,
+        FOLDER.replace("{image}", image),
+        f"train: {{model: {{arch: vit, patch: 2}}, {AUGMENT}}}\n",
+        "train.b: {model: {arch: resnet, depth: 18}}\n",
+    )
+    most = "at most for images of 5x4 pixels"
+    assert found == [
+        "small.yaml:4:35: train.model.patch: patches of 2x2 pixels do not fill images of 5x4; choose a `patch` that "
+        "divides both sides",
+        f"small.yaml:4:56: train.augment.shift: augment.shift is 4 and can be 3 {most}",
+        f"small.yaml:4:73: train.augment.crop_padding: augment.crop_padding is 9 and can be 3 {most}",
+        f"small.yaml:4:96: train.augment.cutout: augment.cutout is 5 and can be 4 {most}",
+        "small.yaml:5:40: train.b.model.depth: a resnet of depth 18 with the cifar stem halves images 3 times and needs "
+        "5x5 pixels, the data has 5x4; choose a depth of three stages (8, 14, 20, ...) or a cnn",
+    ]
+
+
+def test_images_with_just_enough_room_are_fine(tmp_path: Path) -> None:
+    life = life_of(
+        tmp_path,
+        FOLDER.replace("{image}", SMALL_IMAGES.replace("5, 4", "5, 5")),
+        "train: {model: {arch: vit, patch: 5}, augment: {shift: 4, crop_padding: 4, cutout: 5}}\n",
+        "train.b: {model: {arch: resnet, depth: 18}}\n",
+    )
+    assert len(life.steps) == 3
+
+
 def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     gates = (
         "gates:\n  - eval[train].rsme <= 1\n  - export.parity <= 1\n  - {that: train.bytes >, confidence: 0.9}\n"
@@ -104,7 +181,6 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     steps = (PREPARE, TRAIN, "export: {from: prepare}\n", "quantize: {method: float16}\n", "eval: {}\n")
     assert problems(tmp_path, *steps, gates) == [
         "small.yaml:5:16: export.from: 'prepare' does not make a trained model",
-        "small.yaml:6:1: quantize: no step above makes an ONNX model",
         "small.yaml:9:5: gates.0: no step measures eval[train].rsme; did you mean 'eval[train].rmse'?",
         "small.yaml:11:5: gates.2: it ends where a number or a figure such as eval[train].accuracy should be",
     ]
@@ -156,27 +232,30 @@ def test_every_figure_of_every_model_can_stand_in_a_gate(tmp_path: Path) -> None
 UNBUILT = (
     PREPARE,
     TRAIN,
-    "prune: {method: structured, ratio: 0.5}\n",
+    "prune: {method: unstructured, ratio: 0.5}\n",
     "distill: {teacher: train, model: {arch: linear}}\n",
     "export: {from: train}\n",
     "quantize: {method: qat}\n",
     "eval: {}\n",
     "serve: {}\n",
-    "gates:\n  - eval[quantize].rmse <= 1\n  - quantize.anything <= 1\n",
+    "serve.too: {from: export}\n",
+    "gates:\n  - eval[quantize].rmse <= 1\n  - serve.anything <= 1\n",
 )
 
 
 def test_stages_that_are_not_built_are_wired_and_gates_on_them_are_believed(tmp_path: Path) -> None:
     life = life_of(tmp_path, *UNBUILT)
     assert inputs(life, "prune") == {"model": "train", "data": "prepare"}
-    assert inputs(life, "distill") == {"teacher": "train", "data": "prepare"}
+    assert inputs(life, "distill") == {"answers": "distill:teacher", "data": "prepare"}
+    assert inputs(life, "distill:teacher") == {"teacher": "train", "data": "prepare"}
     assert inputs(life, "quantize") == {"model": "export", "data": "prepare"}
     assert inputs(life, "serve") == {"model": "quantize"}
     assert len(life.gates) == 2
 
 
 def test_only_what_needs_no_unbuilt_stage_is_buildable(tmp_path: Path) -> None:
-    assert buildable(life_of(tmp_path, *UNBUILT)) == {"prepare", "train", "export"}
+    built = {"prepare", "train", "prune", "distill:teacher", "distill", "export", "quantize", "eval"}
+    assert buildable(life_of(tmp_path, *UNBUILT)) == built
     assert buildable(life_of(tmp_path, PREPARE, TRAIN)) == {"prepare", "train"}
 
 
@@ -188,9 +267,7 @@ def test_wanted_stages_that_are_not_built_are_refused_all_at_once(tmp_path: Path
         check_built(recipe, life, frozenset(step.name for step in life.steps))
     assert refusal.value.exit_code == 2
     assert [str(each).removeprefix(f"{tmp_path}/") for each in refusal.value.problems] == [
-        "small.yaml:5:1: prune: the stage prune is not built in this release of mlctl",
-        "small.yaml:6:1: distill: the stage distill is not built in this release of mlctl",
-        "small.yaml:8:1: quantize: quantization-aware training, method: qat, is not built in this release of mlctl",
         "small.yaml:10:1: serve: the stage serve is not built in this release of mlctl",
+        "small.yaml:11:1: serve.too: the stage serve is not built in this release of mlctl",
     ]
     assert "--until" in refusal.value.next

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mlctl.stages.curve_image import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve_png, nice_ticks
+from mlctl.stages.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, nice_ticks
+from mlctl.stages.curve_image import curve_png
 from mlctl.stages.range_tests import RateCurve
 
 RED = (192, 57, 43)

@@ -143,7 +143,7 @@ def test_odd_column_names_come_through(tmp_path: Path, odd: str) -> None:
     assert columns in ((f"{odd}*",), tuple(f"{odd}{n}" for n in range(16)))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.lists(
         st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), min_size=1, max_size=12),

@@ -91,7 +91,13 @@ def test_a_process_that_is_killed_again_and_again_is_named_with_what_killed_it()
 def test_a_failure_that_the_leader_could_not_show_is_shown_as_it_was_said() -> None:
     said = "Gloo is here\nmlctl: train: no room: at all\n  next: lower `batch_size`\n"
     refusal = ended({0: -9, 1: 4}, {1: said})
-    assert (refusal.what, refusal.next, refusal.exit_code) == ("train: no room: at all", "lower `batch_size`", 4)
+    assert refusal.what == "in the process of rank 1: train: no room: at all"
+    assert (refusal.next, refusal.exit_code) == ("lower `batch_size`", 4)
+
+
+def test_a_process_that_says_its_rank_is_not_given_it_twice() -> None:
+    what = "train: in the process of rank 1: no room"
+    assert ended({0: 143, 1: 4}, {1: f"mlctl: {what}\n  next: rest\n"}).what == what
 
 
 @pytest.mark.parametrize(("said", "what"), [("Traceback:\nKeyError: 7\n", "KeyError: 7"), ("", "it said nothing")])

@@ -1,6 +1,8 @@
 """Who shows a verdict, and how a failure of one process becomes that of all."""
 
+import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from mlctl.engine.plan import Action, Life, Plan, PlannedStep
 from mlctl.engine.stage import Stage, Step, Work
 from mlctl.engine.verdict import Failure, FollowersVerdict, Verdict
 from mlctl.errors import DataError, Diverged, Interrupted, NotBuilt, OutOfMemory, PeerLost, Problem, Refusal, UsageError
-from mlctl.stages.peers import Told, company_for, cores_here, voiced
+from mlctl.stages.peers import Peers, Told, company_for, cores_here, voiced
+from mlctl.training.places import Place
 
 TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 OURS = {"ROLE_NAME": "mlctl"}
@@ -49,6 +52,12 @@ class Solitary(Sharing):
     """Work for one process."""
 
     is_shared_work = False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def plan_of(stage: Stage[None]) -> Plan:
@@ -140,3 +149,26 @@ def test_a_failure_of_another_process_is_the_same_failure_with_its_rank(
     assert type(found) is expected
     assert (found.where, found.next, found.exit_code) == (failure.where, failure.next, failure.exit_code)
     assert isinstance(found, Interrupted) or found.what == f"in the process of rank 3: {failure.what}"
+
+
+def test_a_failure_is_named_alike_by_the_leader_and_by_the_process_that_failed() -> None:
+    """The launcher shows what the process says of itself where the leader was stopped before it could speak."""
+    port = free_port()
+    with ThreadPoolExecutor(2) as pool:
+        leader, follower = pool.map(Peers, [Place(rank, 2, rank, 2, "127.0.0.1", port) for rank in range(2)])
+    own = follower.blamed(Diverged("the loss is nan", where="train", next="rest"))
+    heard = leader.blamed(PeerLost("gone"))
+    for found in (own, heard):
+        assert isinstance(found, Diverged)
+        assert (found.what, found.where, found.next, found.exit_code) == (
+            "in the process of rank 1: the loss is nan", "train", "rest", 4,
+        )  # fmt: skip
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(Peers.leave, (leader, follower)))
+
+
+def test_a_leaders_own_failure_needs_no_rank() -> None:
+    leader = Peers(Place(0, 1, 0, 1, "127.0.0.1", free_port()))
+    failure = Diverged("the loss is nan")
+    assert leader.blamed(failure) is failure
+    leader.leave()

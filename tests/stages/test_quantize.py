@@ -1,47 +1,17 @@
 """quantize through the real command: what each method leaves, what it says, and how it fails."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
 from conftest import Lab
+from quantized_steps import LINE, artifact, figures, operators, report, with_steps
 
 from mlctl.compression.scheme import choose_scheme
 from mlctl.engine.manifest import Manifest
 from mlctl.runtime.machine import this_processor
 
 METHODS = ("static", "dynamic", "weight-only", "float16", "auto")
-LINE = "quantize quantized.yaml --threads 1"
-
-
-def with_steps(lab: Lab, *steps: str, base: str = "whole") -> Lab:
-    """`quantized.yaml` is the recipe without its evaluation and with these steps after export."""
-    text = (lab.folder / f"{base}.yaml").read_text().split("\neval:")[0]
-    text = text if "\nexport" in text else f"{text}\nexport: {{}}\n"
-    (lab.folder / "quantized.yaml").write_text("\n".join([text, *steps]) + "\n")
-    return lab
-
-
-def report(lab: Lab, step: str = "quantize") -> Any:
-    """The step's `quantization.json`."""
-    return json.loads((artifact(lab, step) / "quantization.json").read_text())
-
-
-def artifact(lab: Lab, step: str = "quantize") -> Path:
-    """The folder that the step of `quantized.yaml` came to."""
-    lines = (lab.folder / "quantized.yaml").read_text().splitlines()
-    return lab.artifact(next(line[6:] for line in lines if line.startswith("name: ")), step)
-
-
-def operators(path: Path) -> list[str]:
-    return [node.op_type for node in onnx.load(path / "model.onnx").graph.node]
-
-
-def figures(verdict: Any, step: str) -> dict[str, Any]:
-    (found,) = (each for each in verdict["steps"] if each["step"] == step)
-    return {each["figure"]: each["value"] for each in found["figures"]}
 
 
 @pytest.mark.parametrize("base", ["whole", "tiny"])
@@ -156,15 +126,6 @@ def test_excluded_nodes_stay_in_float_and_a_loss_that_is_met_at_once_costs_one_l
     assert figures(verdict, "quantize")["quantized_nodes"] == len(told["quantized"])
     assert (told["is_met"], told["kept"], told["evaluations"]) == (True, [], 1)
     assert "quantize.drop <= 1" in json.dumps(verdict["gates"])
-
-
-def test_training_in_the_loop_is_refused_before_anything_runs(lab: Lab) -> None:
-    with_steps(lab, "quantize: {method: qat}")
-    result = lab(LINE)
-    assert result.code != 0
-    assert "quantize" in result.err
-    assert "Traceback" not in result.err
-    assert not (lab.store / "artifacts").exists() or list((lab.store / "artifacts").iterdir()) == []
 
 
 def test_a_slow_scheme_is_measured_and_warned_about(finished_lab: Lab) -> None:

@@ -64,7 +64,7 @@ def cross_entropies(logits: npt.NDArray[np.float32], classes: npt.NDArray[np.int
     return logs
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logits=LOGITS, seed=st.integers(0, 99))
 def test_cross_entropy_and_accuracy_are_those_of_float64(logits: npt.NDArray[np.float32], seed: int) -> None:
     classes = np.random.default_rng(seed).integers(0, 3, len(logits))
@@ -78,7 +78,7 @@ def test_cross_entropy_and_accuracy_are_those_of_float64(logits: npt.NDArray[np.
     assert accuracy == pytest.approx(float((logits.argmax(axis=1) == classes).mean()), abs=1e-15)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(outputs=OUTPUTS, seed=st.integers(0, 99))
 def test_squared_error_is_in_deviations_and_its_figures_in_the_targets_unit(
     outputs: npt.NDArray[np.float32], seed: int
@@ -153,7 +153,7 @@ def test_a_target_that_is_not_standardized_is_learnt_as_it_is() -> None:
     assert objective.figures(objective.totals(raw, targets), 2) == pytest.approx((6.5, 6.5**0.5, 2.5))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logits=LOGITS, seed=st.integers(0, 99), smoothing=st.floats(0, 0.9))
 def test_smoothed_labels_are_those_of_their_definition(
     logits: npt.NDArray[np.float32], seed: int, smoothing: float
@@ -191,7 +191,7 @@ def test_a_samples_loss_counts_as_much_as_its_class(asked: object, weights: tupl
     assert torch.equal(objective.totals(outputs, targets), plain.totals(outputs, targets))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(logits=LOGITS, cut=st.integers(1, 11), seed=st.integers(0, 99))
 def test_losses_of_parts_by_their_shares_are_that_of_the_whole(
     logits: npt.NDArray[np.float32], cut: int, seed: int

@@ -76,7 +76,7 @@ def matches(found: Image, candidates: list[Image]) -> list[int]:
     return [number for number, each in enumerate(candidates) if np.array_equal(found, each)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     channels=st.integers(1, 3), height=sides, width=sides, dtype=dtypes, shift=st.integers(1, 4), seed=st.integers(0)
 )
@@ -90,7 +90,7 @@ def test_shifted_images_are_shifted_by_whole_pixels_and_filled_with_zeros(
         assert matches(after, [shifted(before, *step) for step in steps])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(channels=st.integers(1, 3), height=sides, width=sides, dtype=dtypes, padding=st.integers(1, 8))
 def test_cropped_images_are_windows_of_the_mirrored_image(
     channels: int, height: int, width: int, dtype: str, padding: int
@@ -103,7 +103,7 @@ def test_cropped_images_are_windows_of_the_mirrored_image(
         assert matches(after, [padded[:, row : row + height, column : column + width] for row, column in places])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(channels=st.integers(1, 3), height=sides, width=sides, dtype=dtypes)
 def test_flipped_images_are_mirrored_left_to_right_or_as_they_were(
     channels: int, height: int, width: int, dtype: str
@@ -113,7 +113,7 @@ def test_flipped_images_are_mirrored_left_to_right_or_as_they_were(
         assert matches(after, [before, before[:, :, ::-1]])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(channels=st.integers(1, 3), height=sides, width=sides, dtype=dtypes, side=st.integers(1, 9))
 def test_cut_images_have_a_square_in_their_mean_around_some_pixel(
     channels: int, height: int, width: int, dtype: str, side: int
@@ -126,7 +126,7 @@ def test_cut_images_have_a_square_in_their_mean_around_some_pixel(
         assert any(np.allclose(after, hole, rtol=0, atol=1e-4) for hole in holes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     batch=st.integers(1, 6),
     channels=st.integers(1, 3),

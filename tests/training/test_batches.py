@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlctl.errors import DataError
@@ -18,7 +18,6 @@ def numbered(count: int) -> Samples:
     return Samples((np.stack([numbers, -numbers], 1).astype(np.float32),), numbers.astype(np.int64))
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 300), size=st.integers(1, 100), epoch=st.integers(0, 3))
 def test_an_epoch_visits_every_sample_once_with_its_own_target(count: int, size: int, epoch: int) -> None:
     made = list(Batches(numbered(count), size, CPU).shuffled(seed=9, epoch=epoch))
@@ -109,7 +108,6 @@ def numbered_text(tokens: int, context: int) -> Samples:
     return Samples((inputs,), targets, np.arange(windows), stream)
 
 
-@settings(deadline=None)
 @given(context=st.integers(2, 9), windows=st.integers(1, 12), more=st.integers(0, 8), epoch=st.integers(0, 20))
 def test_the_windows_of_a_text_move_from_epoch_to_epoch(context: int, windows: int, more: int, epoch: int) -> None:
     samples = numbered_text(windows * context + 1 + more % context, context)

@@ -69,7 +69,7 @@ def read_after(tmp_path: Path, damaged: bytes) -> tuple[Checkpoint | None, list[
     return CheckpointFile(tmp_path, 30, told.append).read(12), told
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(data=st.data())
 def test_any_damage_is_told_of_and_the_file_left_out(tmp_path: Path, data: st.DataObject) -> None:
     torch.manual_seed(0)

@@ -5,6 +5,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
+from time import sleep
+from types import SimpleNamespace
 
 import pytest
 
@@ -139,6 +142,21 @@ def test_a_leader_that_has_gone_is_lost(places: list[Place]) -> None:
     del leader.store, leader  # its sockets are closed with it
     with pytest.raises(PeerLost):
         list(iter(follower.failure, "never told"))
+
+
+def test_a_machine_that_stood_still_costs_the_leader_one_look(
+    places: list[Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clock goes on meanwhile, by more than its whole patience, and the others have not said goodbye."""
+    pair = [replace(place, count=2) for place in places[:2]]
+    with ThreadPoolExecutor(2) as pool:
+        leader, follower = pool.map(Meeting, pair)
+    leader.tell("no room")
+    clock = count(step=1000.0)
+    monkeypatch.setattr("mlctl.training.meeting.time", SimpleNamespace(monotonic=lambda: next(clock), sleep=sleep))
+    leader.leave()
+    assert leader.store.check(["goodbye/1"])
+    follower.leave()
 
 
 def test_why_the_leader_failed_is_known_when_it_has_gone(places: list[Place]) -> None:

@@ -63,10 +63,10 @@ def generate(
     from mlctl.cli.generate_view import run_generate
     from mlctl.cli.output import Output
     from mlctl.cli.session import Session, run_options
-    from mlctl.stages.generation_plan import GenerationSettings
+    from mlctl.stages.generation_plan import GenerationSettings, prompt_text
 
     session = Session(recipe, (*(overrides or ()), *(set_ or ())), store)
     used = session.recipe.seed if seed is None else seed
-    settings = GenerationSettings(prompt, tokens, temperature, top_k, top_p, used)
+    settings = GenerationSettings(prompt_text(prompt), tokens, temperature, top_k, top_p, used)
     options = run_options(device, threads, keep_going=False, allow_code=allow_code)
     return run_generate(session, step, settings, options, Output(as_json=json, is_quiet=quiet))

@@ -24,13 +24,13 @@ from mlctl.errors import UsageError
 BUILT: Final = {
     "prepare": "Read, clean and split the data.",
     "train": "Train a network.",
+    "prune": "Take parts out of a network.",
+    "distill": "Let a small network learn from a large one.",
     "export": "Turn trained models into ONNX graphs, and compare them.",
     "quantize": "Turn floats into integers, and compare them.",
     "eval": "Run every model on the same held-out data.",
 }
 NOT_BUILT: Final = {
-    "prune": "Take parts out of a network (not built in this release).",
-    "distill": "Let a small network learn from a large one (not built in this release).",
     "serve": "Answer requests over the network (not built in this release).",
 }
 TAKES_FILES: Final = ("export", "quantize")

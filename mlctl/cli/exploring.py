@@ -1,0 +1,71 @@
+"""Commands that try what a stage's steps could do: what they read is made, they themselves are not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlctl import __version__
+from mlctl.cli.interrupts import raising_interrupts
+from mlctl.cli.output import Output
+from mlctl.cli.session import Session
+from mlctl.engine.making import RunOptions
+from mlctl.engine.stage import Step
+from mlctl.engine.verdict import Failure, Verdict
+from mlctl.errors import Interrupted, UsageError
+from mlctl.events import Tell
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """The steps of one stage that are to be tried, and where the image of what was found goes, if it is named."""
+
+    stage: str
+    session: Session
+    options: RunOptions
+    output: Output
+    image: Path | None
+
+    @property
+    def steps(self) -> list[Step[Any]]:
+        """The steps, in the recipe's order."""
+        return [step for step in self.session.life.steps if step.stage.name == self.stage]
+
+    def require_possible(self) -> None:
+        """Raise UsageError for code that is not allowed, for a place where no file can be, and for one with several."""
+        life = self.session.life
+        importing = [step.name for step in life.steps if step.stage.imports_code]
+        needed = life.closure([step.name for step in self.steps])
+        if needed.intersection(importing) and not self.options.allow_code:
+            raise UsageError(
+                f"{', '.join(name for name in importing if name in needed)} would import code that the recipe names",
+                where=self.session.path,
+                next="read that code, then allow it to run with `--allow-code`",
+            )
+        if self.image is None:
+            return
+        if len(self.steps) > 1:
+            raise UsageError(
+                f"the recipe has a curve for each of its {self.stage} steps: "
+                f"{', '.join(step.name for step in self.steps)}",
+                where=self.session.path,
+                next="leave `--output` out: the curves then lie in the store",
+            )
+        if self.image.is_dir() or not self.image.parent.is_dir():
+            raise UsageError(
+                "no file can be written there", where=self.image, next="name a file in a folder that is there"
+            )
+
+    def prepared(self) -> Verdict:
+        """What the steps read, made."""
+        read = [each.name for step in self.steps for each in step.stage.inputs().values()]
+        plan = self.session.plan(self.session.life.closure(read))
+        return self.session.run(self.stage, plan, self.options, self.output)
+
+    def explored(self, explore: Callable[[Tell], Verdict]) -> Verdict:
+        """What `explore` finds, or that it was interrupted."""
+        try:
+            with raising_interrupts() as interrupts, self.output.telling(self.session.life) as tell:
+                return explore(interrupts.told(tell))
+        except Interrupted as error:
+            return Verdict(__version__, self.stage, str(self.session.path), failures=(Failure.of(error),))

@@ -1,0 +1,62 @@
+"""`mlctl prune --sensitivity`: the model is trained where it was not yet, and units of each layer are taken out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlctl.cli.exploring import Exploration
+from mlctl.cli.output import Output
+from mlctl.cli.session import Session
+from mlctl.engine.making import RunOptions
+from mlctl.errors import UsageError
+from mlctl.recipe.prune import StructuredPruning
+from mlctl.stages.layer_curves import LayerQuestion, LayerVerdict, image_path
+
+STAGE = "prune"
+
+
+def show_sensitivity(session: Session, options: RunOptions, output: Output, image: Path | None) -> int:
+    """Show every layer's curve for the recipe's structured pruning, and return the exit code; nothing is pruned.
+
+    `image` is the file that the curves are drawn into; it lies in the store where this is None. Raises UsageError
+    where no file can be written there, where the recipe has no structured pruning or several with one image, and for
+    code that is not allowed.
+    """
+    session.needed_for(STAGE)
+    exploration = Exploration(STAGE, session, options, output, image)
+    exploration.require_possible()
+    if not any(_structured(exploration)):
+        raise UsageError(
+            "no prune step of the recipe takes out units", where=session.path, next="give one `method: structured`"
+        )
+    verdict = exploration.prepared()
+    if verdict.exit_code == 0:
+        from mlctl.stages.layer_sensitivity import layer_sensitivity
+
+        questions = tuple(_questions(exploration, {result.step: result.folder for result in verdict.steps}))
+        seed = session.recipe.seed
+        verdict = exploration.explored(lambda tell: layer_sensitivity(session.path, questions, seed, options, tell))
+    if isinstance(verdict, LayerVerdict) and not output.as_json:
+        from mlctl.cli.layers_view import show_layers
+
+        show_layers(verdict.curves)
+    return output.finish(verdict)
+
+
+def _structured(exploration: Exploration) -> Iterator[str]:
+    for step in exploration.steps:
+        if isinstance(exploration.session.recipe.step(step.name).settings, StructuredPruning):
+            yield step.name
+
+
+def _questions(exploration: Exploration, folders: dict[str, str | None]) -> Iterator[LayerQuestion]:
+    session = exploration.session
+    names = tuple(_structured(exploration))
+    for step in exploration.steps:
+        settings = session.recipe.step(step.name).settings
+        if step.name not in names or not isinstance(settings, StructuredPruning):
+            continue
+        model, data = (folders[step.stage.inputs()[role].name] for role in ("model", "data"))
+        assert model  # they were made without a failure
+        assert data
+        image = exploration.image or image_path(session.store.root, session.life.name, step.name)
+        yield LayerQuestion(step.name, settings, Path(model), Path(data), image)
