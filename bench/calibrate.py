@@ -20,10 +20,10 @@ import numpy.typing as npt
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 from ratios import Ratio
 
-from mlctl.compression.calibration import Resources, Rows, calibrate
-from mlctl.compression.scheme import choose_scheme
-from mlctl.compression.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
-from mlctl.compression.thresholds import RangeRule
+from mlctl.compression.quantization.calibration import Resources, Rows, calibrate
+from mlctl.compression.quantization.scheme import choose_scheme
+from mlctl.compression.quantization.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
+from mlctl.compression.quantization.thresholds import RangeRule
 from mlctl.events import silent
 from mlctl.graphs.outline import weightless
 from mlctl.graphs.saving import save_graph

@@ -18,10 +18,10 @@ from quantize import stock
 from ratios import Ratio
 from tokenizers import Tokenizer
 
-from mlctl.compression.dynamic import DynamicQuantizer
-from mlctl.compression.integer_weights import WeightForm
-from mlctl.compression.scheme import choose_scheme
-from mlctl.compression.static import attends
+from mlctl.compression.quantization.dynamic import DynamicQuantizer
+from mlctl.compression.quantization.integer_weights import WeightForm
+from mlctl.compression.quantization.scheme import choose_scheme
+from mlctl.compression.quantization.static import attends
 from mlctl.graphs.export import export
 from mlctl.graphs.saving import load_graph, save_graph
 from mlctl.runtime.answers import Arrays

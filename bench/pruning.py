@@ -26,11 +26,11 @@ from fashion import fashion_mnist
 from ratios import Ratio
 from torch import nn
 
-from mlctl.compression.batch_statistics import take_batch_statistics
-from mlctl.compression.dependencies import dependencies, structure_of
-from mlctl.compression.importance import importance
-from mlctl.compression.selection import Rules, select, target, whole
-from mlctl.compression.unit_costs import UnitCosts
+from mlctl.compression.pruning.batch_statistics import take_batch_statistics
+from mlctl.compression.pruning.dependencies import dependencies, structure_of
+from mlctl.compression.pruning.importance import importance
+from mlctl.compression.pruning.selection import Rules, select, target, whole
+from mlctl.compression.pruning.unit_costs import UnitCosts
 from mlctl.events import silent
 from mlctl.graphs.export import export
 from mlctl.models.complete import CompleteModel, InputScaling

@@ -24,10 +24,10 @@ from ratios import Ratio
 from torch import nn
 from torch.nn import functional
 
-from mlctl.compression.calibration import Resources, Rows, calibrate
-from mlctl.compression.scheme import choose_scheme
-from mlctl.compression.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
-from mlctl.compression.thresholds import RangeRule
+from mlctl.compression.quantization.calibration import Resources, Rows, calibrate
+from mlctl.compression.quantization.scheme import choose_scheme
+from mlctl.compression.quantization.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
+from mlctl.compression.quantization.thresholds import RangeRule
 from mlctl.events import silent
 from mlctl.graphs.export import export
 from mlctl.graphs.outline import weightless

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from conftest import Lab
 
-from mlctl.compression.answer_files import Answers
+from mlctl.compression.distillation.answer_files import Answers
 from mlctl.data.prepared import PreparedData
 from mlctl.engine.figures import Figure
 from mlctl.engine.making import RunOptions

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mlctl.compression.selection import Whole
+from mlctl.compression.pruning.selection import Whole
 from mlctl.models.complete import CompleteModel
 from mlctl.models.files import ModelConfig
 from mlctl.training.learner import AfterStep

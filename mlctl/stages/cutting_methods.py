@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mlctl.compression.calibration_rows import calibration_rows
+from mlctl.compression.quantization.calibration_rows import calibration_rows
 from mlctl.data.prepared import PreparedData
 from mlctl.events import Tell
 from mlctl.models.files import ModelConfig

@@ -6,15 +6,15 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mlctl.compression.batch_statistics import take_batch_statistics
-from mlctl.compression.block_influence import block_influences, removable_blocks
-from mlctl.compression.dependencies import Dependencies, dependencies, structure_of
-from mlctl.compression.importance import LOOKS_AT_ROWS, importance
-from mlctl.compression.latency_search import select_by_latency
-from mlctl.compression.protection import protected_layers
-from mlctl.compression.selection import Rules, Selection, Whole, select, target, whole
-from mlctl.compression.unit_costs import UnitCosts
-from mlctl.compression.unit_weights import Scores
+from mlctl.compression.pruning.batch_statistics import take_batch_statistics
+from mlctl.compression.pruning.block_influence import block_influences, removable_blocks
+from mlctl.compression.pruning.dependencies import Dependencies, dependencies, structure_of
+from mlctl.compression.pruning.importance import LOOKS_AT_ROWS, importance
+from mlctl.compression.pruning.latency_search import select_by_latency
+from mlctl.compression.pruning.protection import protected_layers
+from mlctl.compression.pruning.selection import Rules, Selection, Whole, select, target, whole
+from mlctl.compression.pruning.unit_costs import UnitCosts
+from mlctl.compression.pruning.unit_weights import Scores
 from mlctl.models.structure import Structure, composed, restructured
 from mlctl.recipe.prune import StructuredPruning
 from mlctl.stages.cutting import Cut, LayerCut

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from mlctl.compression.gradual import zeros_held
-from mlctl.compression.sparsity import Sparsity, WeightPruning, asked_share, prune_weights, sparsity_of
+from mlctl.compression.pruning.gradual import zeros_held
+from mlctl.compression.pruning.sparsity import Sparsity, WeightPruning, asked_share, prune_weights, sparsity_of
 from mlctl.events import Tell, Warned
 from mlctl.recipe.prune import UnstructuredPruning
 from mlctl.stages.cutting import Cut, LayerCut

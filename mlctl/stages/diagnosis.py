@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlctl import __version__
-from mlctl.compression.scheme import Scheme, choose_scheme
+from mlctl.compression.quantization.scheme import Scheme, choose_scheme
 from mlctl.engine.lineage import library_versions
 from mlctl.engine.manifest import Manifest
 from mlctl.engine.store import Artifact, Store

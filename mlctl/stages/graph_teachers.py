@@ -6,8 +6,8 @@ from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlctl.compression.host_teacher import HostTeacher, unfinished
-from mlctl.compression.teacher_figures import teacher_figures
+from mlctl.compression.distillation.host_teacher import HostTeacher, unfinished
+from mlctl.compression.distillation.teacher_figures import teacher_figures
 from mlctl.data.description import DataDescription
 from mlctl.data.prepared import PreparedData
 from mlctl.digests import file_digest

@@ -6,11 +6,11 @@ from pathlib import Path
 from time import monotonic
 
 from mlctl import __version__
-from mlctl.compression.batch_statistics import take_batch_statistics
-from mlctl.compression.dependencies import Dependencies, UnitGroup, dependencies, structure_of
-from mlctl.compression.importance import LOOKS_AT_ROWS, importance
-from mlctl.compression.removal_order import RemovalOrder
-from mlctl.compression.unit_weights import Scores
+from mlctl.compression.pruning.batch_statistics import take_batch_statistics
+from mlctl.compression.pruning.dependencies import Dependencies, UnitGroup, dependencies, structure_of
+from mlctl.compression.pruning.importance import LOOKS_AT_ROWS, importance
+from mlctl.compression.pruning.removal_order import RemovalOrder
+from mlctl.compression.pruning.unit_weights import Scores
 from mlctl.data.prepared import PreparedData
 from mlctl.engine.failures import system_refusals
 from mlctl.engine.making import RunOptions

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlctl.compression.answer_files import Answers
-from mlctl.compression.answer_forms import AnswerForm
-from mlctl.compression.distillation import AnswerLoss, AnswersAsked, AnswersKept
-from mlctl.compression.layer_imitation import AttentionDistance, FeatureDistance, LayersImitated
-from mlctl.compression.layer_outputs import layer_shapes
-from mlctl.compression.layer_pairs import LayerPair, found_pairs, named_pairs
-from mlctl.compression.starting import start_from
-from mlctl.compression.teacher import NetworkTeacher, Teacher
+from mlctl.compression.distillation.answer_files import Answers
+from mlctl.compression.distillation.answer_forms import AnswerForm
+from mlctl.compression.distillation.distillation import AnswerLoss, AnswersAsked, AnswersKept
+from mlctl.compression.distillation.layer_imitation import AttentionDistance, FeatureDistance, LayersImitated
+from mlctl.compression.distillation.layer_outputs import layer_shapes
+from mlctl.compression.distillation.layer_pairs import LayerPair, found_pairs, named_pairs
+from mlctl.compression.distillation.starting import start_from
+from mlctl.compression.distillation.teacher import NetworkTeacher, Teacher
 from mlctl.errors import StepFailed
 from mlctl.models.complete import CompleteModel
 from mlctl.models.files import ModelConfig

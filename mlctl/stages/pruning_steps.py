@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from mlctl.compression.selection import Whole
+from mlctl.compression.pruning.selection import Whole
 from mlctl.digests import jsonable
 from mlctl.engine.store import flush
 from mlctl.models.files import save_model

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
-from mlctl.compression.sensitivity import Noise
-from mlctl.compression.serialization import serialized
+from mlctl.compression.quantization.sensitivity import Noise
+from mlctl.compression.quantization.serialization import serialized
 from mlctl.data.prepared import PreparedData
 from mlctl.engine.figures import Figure, Kind
 from mlctl.engine.stage import Work

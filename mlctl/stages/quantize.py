@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mlctl.compression.scheme import Scheme, Wish, choose_scheme
+from mlctl.compression.quantization.scheme import Scheme, Wish, choose_scheme
 from mlctl.digests import Json
 from mlctl.engine.figures import Figure, Kind, Promise
 from mlctl.engine.stage import Stage, Step, Work

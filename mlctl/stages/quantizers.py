@@ -6,18 +6,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mlctl.compression.blocks import BlockForm
-from mlctl.compression.calibration import Calibration, Resources, Rows, calibrate
-from mlctl.compression.calibration_rows import calibration_rows
-from mlctl.compression.dynamic import DynamicQuantizer
-from mlctl.compression.exclusion import excluded_nodes
-from mlctl.compression.half import HalfQuantizer
-from mlctl.compression.integer_weights import WeightForm
-from mlctl.compression.quantizer import Quantizer
-from mlctl.compression.scheme import Scheme, choose_scheme
-from mlctl.compression.static import StaticOptions, StaticQuantizer, attends, tensors_to_calibrate
-from mlctl.compression.thresholds import RangeRule
-from mlctl.compression.weight_only import WeightOnlyQuantizer
+from mlctl.compression.quantization.blocks import BlockForm
+from mlctl.compression.quantization.calibration import Calibration, Resources, Rows, calibrate
+from mlctl.compression.quantization.calibration_rows import calibration_rows
+from mlctl.compression.quantization.dynamic import DynamicQuantizer
+from mlctl.compression.quantization.exclusion import excluded_nodes
+from mlctl.compression.quantization.half import HalfQuantizer
+from mlctl.compression.quantization.integer_weights import WeightForm
+from mlctl.compression.quantization.quantizer import Quantizer
+from mlctl.compression.quantization.scheme import Scheme, choose_scheme
+from mlctl.compression.quantization.static import StaticOptions, StaticQuantizer, attends, tensors_to_calibrate
+from mlctl.compression.quantization.thresholds import RangeRule
+from mlctl.compression.quantization.weight_only import WeightOnlyQuantizer
 from mlctl.data.prepared import PreparedData
 from mlctl.engine.stage import Work
 from mlctl.errors import StepFailed

@@ -5,12 +5,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mlctl.compression.fallback import Kept, keep_accurate
-from mlctl.compression.profiling import SlowNode, slow_nodes
-from mlctl.compression.quantizer import Quantizer, Without
-from mlctl.compression.scheme import Scheme
-from mlctl.compression.sensitivity import sensitivities
-from mlctl.compression.serialization import serialized
+from mlctl.compression.quantization.fallback import Kept, keep_accurate
+from mlctl.compression.quantization.profiling import SlowNode, slow_nodes
+from mlctl.compression.quantization.quantizer import Quantizer, Without
+from mlctl.compression.quantization.scheme import Scheme
+from mlctl.compression.quantization.sensitivity import sensitivities
+from mlctl.compression.quantization.serialization import serialized
 from mlctl.data.prepared import PreparedData
 from mlctl.digests import canonical, jsonable
 from mlctl.engine.figures import Figure, Kind

@@ -6,12 +6,12 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlctl.compression.aware import AwareModel, Distance, aware_model, distance
-from mlctl.compression.aware_weights import AwareWeights
-from mlctl.compression.fallback import Kept
-from mlctl.compression.quantizer import Quantizer
-from mlctl.compression.scheme import Scheme
-from mlctl.compression.tied_heads import store_turned
+from mlctl.compression.quantization.aware import AwareModel, Distance, aware_model, distance
+from mlctl.compression.quantization.aware_weights import AwareWeights
+from mlctl.compression.quantization.fallback import Kept
+from mlctl.compression.quantization.quantizer import Quantizer
+from mlctl.compression.quantization.scheme import Scheme
+from mlctl.compression.quantization.tied_heads import store_turned
 from mlctl.data.prepared import PreparedData
 from mlctl.digests import Json
 from mlctl.engine.company import ALONE

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from mlctl.compression.quantizer import Without
+from mlctl.compression.quantization.quantizer import Without
 from mlctl.engine.stage import Work
 from mlctl.events import Note
 from mlctl.graphs.cleaning import module_scopes

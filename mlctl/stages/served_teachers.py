@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlctl.compression.served_model import ServedModel
+from mlctl.compression.distillation.served_model import ServedModel
 from mlctl.data.prepared import PreparedData
 from mlctl.engine.stage import Work
 from mlctl.errors import DataError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-    from mlctl.compression.host_teacher import HostTeacher
+    from mlctl.compression.distillation.host_teacher import HostTeacher
 
 
 def served_teacher(url: str, data: PreparedData, work: Work) -> "HostTeacher":

@@ -17,7 +17,7 @@ from mlctl.stages.teacher_source import TeacherSource
 if TYPE_CHECKING:
     import torch
 
-    from mlctl.compression.teacher import Teacher
+    from mlctl.compression.distillation.teacher import Teacher
     from mlctl.data.prepared import PreparedData
     from mlctl.tasks.task import Measured
 
@@ -72,7 +72,7 @@ class Teach(Stage[TeacherAnswers]):
 
     def run(self, work: Work) -> tuple[Figure, ...]:
         """Look whether the teacher fits and what it is worth, and let it answer."""
-        from mlctl.compression.answering import Asking, save_answers
+        from mlctl.compression.distillation.answering import Asking, save_answers
         from mlctl.data.prepared import PreparedData
         from mlctl.stages.teachers import Classroom, open_teacher
         from mlctl.training.devices import resolve_device
@@ -98,7 +98,7 @@ class Teach(Stage[TeacherAnswers]):
         self, teacher: "Teacher", data: "PreparedData", device: "torch.device", work: Work
     ) -> tuple[Figure, ...]:
         """The teacher's figures on the validation split; a person is told where they are those of mere chance."""
-        from mlctl.compression.teacher_figures import CONFIDENCE, chance, teacher_figures
+        from mlctl.compression.distillation.teacher_figures import CONFIDENCE, chance, teacher_figures
 
         metrics = TASKS[self._task].metrics
         found = teacher_figures(teacher, data, judged_by(self._task), device)

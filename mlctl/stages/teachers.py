@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlctl.compression.teacher import NetworkTeacher, Rescaling, Teacher
+from mlctl.compression.distillation.teacher import NetworkTeacher, Rescaling, Teacher
 from mlctl.data.description import Scaling
 from mlctl.data.prepared import PreparedData
 from mlctl.engine.stage import Step, Work

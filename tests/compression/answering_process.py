@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from mlctl.compression import answering
-from mlctl.compression.answering import Asking, save_answers
-from mlctl.compression.teacher import Inputs
+from mlctl.compression.distillation import answering
+from mlctl.compression.distillation.answering import Asking, save_answers
+from mlctl.compression.distillation.teacher import Inputs
 from mlctl.data.prepared import PreparedData
 from mlctl.errors import Interrupted
 from mlctl.events import silent

@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torch._C._distributed_c10d import FileStore
 
-from mlctl.compression.answer_forms import AnswerForm
-from mlctl.compression.distillation import AnswerLoss
-from mlctl.compression.layer_imitation import FeatureDistance, LayersImitated
-from mlctl.compression.layer_outputs import layer_shapes
-from mlctl.compression.layer_pairs import found_pairs
-from mlctl.compression.teacher import NetworkTeacher
+from mlctl.compression.distillation.answer_forms import AnswerForm
+from mlctl.compression.distillation.distillation import AnswerLoss
+from mlctl.compression.distillation.layer_imitation import FeatureDistance, LayersImitated
+from mlctl.compression.distillation.layer_outputs import layer_shapes
+from mlctl.compression.distillation.layer_pairs import found_pairs
+from mlctl.compression.distillation.teacher import NetworkTeacher
 from mlctl.events import silent
 from mlctl.models.complete import CompleteModel, InputScaling
 from mlctl.models.table import build

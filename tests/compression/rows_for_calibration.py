@@ -14,10 +14,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import mlctl
-from mlctl.compression import calibration
-from mlctl.compression.calibration import Calibration, Resources, Rows, calibrate
-from mlctl.compression.calibration_state import CalibrationState
-from mlctl.compression.thresholds import RangeRule
+from mlctl.compression.quantization import calibration
+from mlctl.compression.quantization.calibration import Calibration, Resources, Rows, calibrate
+from mlctl.compression.quantization.calibration_state import CalibrationState
+from mlctl.compression.quantization.thresholds import RangeRule
 from mlctl.events import Event, Progress, Tell, silent
 
 TENSORS = ("x", "first", "kept", "second", "pooled", "y")

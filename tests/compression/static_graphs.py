@@ -10,10 +10,10 @@ import onnx
 from onnx import TensorProto, numpy_helper
 from rows_for_calibration import resources, saved
 
-from mlctl.compression.calibration import Rows, calibrate
-from mlctl.compression.scheme import Scheme
-from mlctl.compression.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
-from mlctl.compression.thresholds import Range, RangeRule
+from mlctl.compression.quantization.calibration import Rows, calibrate
+from mlctl.compression.quantization.scheme import Scheme
+from mlctl.compression.quantization.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
+from mlctl.compression.quantization.thresholds import Range, RangeRule
 from mlctl.runtime.answers import Arrays
 from mlctl.runtime.session import OnnxSession
 

@@ -14,10 +14,10 @@ from answering_process import BATCH, Slow, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlctl.compression.answer_files import PROGRESS_FILE, AnswerDescription, Answers, answer_writer
-from mlctl.compression.answer_forms import AnswerForm
-from mlctl.compression.answering import Asking, save_answers
-from mlctl.compression.teacher import Inputs
+from mlctl.compression.distillation.answer_files import PROGRESS_FILE, AnswerDescription, Answers, answer_writer
+from mlctl.compression.distillation.answer_forms import AnswerForm
+from mlctl.compression.distillation.answering import Asking, save_answers
+from mlctl.compression.distillation.teacher import Inputs
 from mlctl.data.description import DataDescription, Field, Scaling
 from mlctl.data.prepared import PreparedData
 from mlctl.errors import ArtifactDamaged, MachineError, StepFailed

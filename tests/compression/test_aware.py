@@ -14,11 +14,11 @@ from onnx import helper, numpy_helper
 from static_graphs import IMAGE, OPTIONS, ROW, answers, made, ranges_of
 from torch import Tensor, nn
 
-from mlctl.compression.aware import aware_model, distance
-from mlctl.compression.aware_weights import AwareWeights
-from mlctl.compression.scheme import IntegerType, Scheme
-from mlctl.compression.static import StaticOptions, StaticQuantizer
-from mlctl.compression.tied_heads import store_turned
+from mlctl.compression.quantization.aware import aware_model, distance
+from mlctl.compression.quantization.aware_weights import AwareWeights
+from mlctl.compression.quantization.scheme import IntegerType, Scheme
+from mlctl.compression.quantization.static import StaticOptions, StaticQuantizer
+from mlctl.compression.quantization.tied_heads import store_turned
 from mlctl.errors import StepFailed
 from mlctl.graphs.torch_graph import TorchGraph
 from mlctl.tasks.squared_error import OwnUnit

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from unit_groups import chain, complete, images
 
-from mlctl.compression.batch_statistics import take_batch_statistics
+from mlctl.compression.pruning.batch_statistics import take_batch_statistics
 from mlctl.errors import StepFailed
 from mlctl.training.batches import Batch
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from unit_groups import complete
 
-from mlctl.compression.block_influence import block_influences, removable_blocks
+from mlctl.compression.pruning.block_influence import block_influences, removable_blocks
 from mlctl.errors import StepFailed
 from mlctl.training.batches import Batch
 

@@ -13,9 +13,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from onnx import helper
 from onnxruntime.capi import _pybind_state as theirs
 
-from mlctl.compression.blocks import Bits, BlockForm, Blocks, half_quadratic, packed, round_to_nearest
-from mlctl.compression.gptq import compensated
-from mlctl.compression.weight_only import WeightOnlyQuantizer
+from mlctl.compression.quantization.blocks import Bits, BlockForm, Blocks, half_quadratic, packed, round_to_nearest
+from mlctl.compression.quantization.gptq import compensated
+from mlctl.compression.quantization.weight_only import WeightOnlyQuantizer
 
 FORMS = [BlockForm(bits, 16, symmetric) for bits in get_args(Bits) for symmetric in (True, False)]
 forms = st.sampled_from(FORMS)

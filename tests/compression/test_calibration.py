@@ -25,10 +25,10 @@ from rows_for_calibration import (
     saved,
 )
 
-from mlctl.compression import calibration
-from mlctl.compression.calibration import Calibration, Rows, calibrate
-from mlctl.compression.calibration_state import FILE_NAME
-from mlctl.compression.thresholds import Range, RangeRule
+from mlctl.compression.quantization import calibration
+from mlctl.compression.quantization.calibration import Calibration, Rows, calibrate
+from mlctl.compression.quantization.calibration_state import FILE_NAME
+from mlctl.compression.quantization.thresholds import Range, RangeRule
 from mlctl.errors import DataError, StepFailed
 from mlctl.events import Event, Progress
 from mlctl.runtime.session import OnnxSession

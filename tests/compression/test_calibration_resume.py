@@ -23,10 +23,10 @@ from rows_for_calibration import (
     writing_always,
 )
 
-from mlctl.compression import calibration
-from mlctl.compression.calibration import Calibration, Rows
-from mlctl.compression.calibration_state import FILE_NAME
-from mlctl.compression.thresholds import RangeRule
+from mlctl.compression.quantization import calibration
+from mlctl.compression.quantization.calibration import Calibration, Rows
+from mlctl.compression.quantization.calibration_state import FILE_NAME
+from mlctl.compression.quantization.thresholds import RangeRule
 from mlctl.events import Event, Warned
 
 MINMAX = RangeRule("minmax")

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlctl.compression.calibration_rows import calibration_rows
+from mlctl.compression.quantization.calibration_rows import calibration_rows
 
 CLASSES = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlctl.compression import calibration_state
-from mlctl.compression.calibration_state import CalibrationState, Progressed
-from mlctl.compression.histograms import BINS, Histogram, RunningHistogram
+from mlctl.compression.quantization import calibration_state
+from mlctl.compression.quantization.calibration_state import CalibrationState, Progressed
+from mlctl.compression.quantization.histograms import BINS, Histogram, RunningHistogram
 from mlctl.events import Event, Warned, silent
 
 

@@ -13,7 +13,7 @@ from networks_to_cut import NAMES, OURS, VOCABULARY, network_of
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlctl.compression.dependencies import Dependencies, Indices, UnitGroup, dependencies, structure_of
+from mlctl.compression.pruning.dependencies import Dependencies, Indices, UnitGroup, dependencies, structure_of
 from mlctl.graphs.export import BATCH, convert_open
 from mlctl.graphs.flops import OPERATIONS_PER_MULTIPLY_ADD, work_of
 from mlctl.graphs.shapes import shaped
@@ -399,7 +399,7 @@ def test_arithmetic_follows_what_is_kept(name: str) -> None:
 def test_torchs_compiler_is_not_imported() -> None:
     script = (
         "import sys, torch\n"
-        "from mlctl.compression.dependencies import dependencies\n"
+        "from mlctl.compression.pruning.dependencies import dependencies\n"
         "network = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)\n"
         "assert dependencies(network, (torch.randn(2, 3, 8),)).groups\n"
         "print([each for each in sys.modules if each.startswith('torch._dynamo')])\n"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_dependencies import answers, zeroed
 from torch import Tensor, nn
 
-from mlctl.compression.dependencies import Dependencies, Indices, dependencies, structure_of
+from mlctl.compression.pruning.dependencies import Dependencies, Indices, dependencies, structure_of
 from mlctl.models.structure import composed, restructured
 
 # As in `test_dependencies`: sums of some hundreds of products near 1 through eight layers.

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from mlctl.compression.answer_forms import AnswerForm
-from mlctl.compression.distillation import AnswerLoss, AnswersAsked, AnswersKept
-from mlctl.compression.distillation_losses import coarse, decoupled, soft_targets
+from mlctl.compression.distillation.answer_forms import AnswerForm
+from mlctl.compression.distillation.distillation import AnswerLoss, AnswersAsked, AnswersKept
+from mlctl.compression.distillation.distillation_losses import coarse, decoupled, soft_targets
 
 Floats = npt.NDArray[np.float64]
 

@@ -16,8 +16,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from onnx import helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from mlctl.compression.dynamic import DynamicQuantizer
-from mlctl.compression.integer_weights import WeightForm, integer_weight
+from mlctl.compression.quantization.dynamic import DynamicQuantizer
+from mlctl.compression.quantization.integer_weights import WeightForm, integer_weight
 from mlctl.errors import StepFailed, Unsupported
 
 KERNELS = ("MatMulInteger", "DynamicQuantizeLSTM", "QAttention")

@@ -15,9 +15,9 @@ from sklearn.datasets import load_digits
 from static_graphs import FAST
 from torch import nn
 
-from mlctl.compression.calibration import Rows, calibrate
-from mlctl.compression.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
-from mlctl.compression.thresholds import RangeRule
+from mlctl.compression.quantization.calibration import Rows, calibrate
+from mlctl.compression.quantization.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
+from mlctl.compression.quantization.thresholds import RangeRule
 from mlctl.runtime.session import OnnxSession
 
 TRAIN = 1200

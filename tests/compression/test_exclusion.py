@@ -4,7 +4,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from mlctl.compression.exclusion import excluded_nodes
+from mlctl.compression.quantization.exclusion import excluded_nodes
 from mlctl.errors import StepFailed
 
 

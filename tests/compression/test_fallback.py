@@ -10,10 +10,10 @@ from float_graphs import perceptron
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlctl.compression.dynamic import DynamicQuantizer
-from mlctl.compression.fallback import Kept, keep_accurate
-from mlctl.compression.integer_weights import WeightForm
-from mlctl.compression.sensitivity import Sensitivity, sensitivities
+from mlctl.compression.quantization.dynamic import DynamicQuantizer
+from mlctl.compression.quantization.fallback import Kept, keep_accurate
+from mlctl.compression.quantization.integer_weights import WeightForm
+from mlctl.compression.quantization.sensitivity import Sensitivity, sensitivities
 from mlctl.events import Event, Note
 
 

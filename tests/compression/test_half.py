@@ -9,8 +9,8 @@ import pytest
 from float_graphs import Known, encoder, made, normal, operators, perceptron, picture, recurrent
 from onnx import helper, numpy_helper
 
-from mlctl.compression.element_types import element_types
-from mlctl.compression.half import HalfQuantizer
+from mlctl.compression.quantization.element_types import element_types
+from mlctl.compression.quantization.half import HalfQuantizer
 from mlctl.errors import StepFailed
 from mlctl.runtime.session import OnnxSession
 

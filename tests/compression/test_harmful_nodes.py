@@ -8,12 +8,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from rows_for_calibration import conv_graph, images, resources, saved
 
-from mlctl.compression.calibration import Rows, calibrate
-from mlctl.compression.fallback import keep_accurate
-from mlctl.compression.scheme import Scheme
-from mlctl.compression.sensitivity import decibels, sensitivities
-from mlctl.compression.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
-from mlctl.compression.thresholds import RangeRule
+from mlctl.compression.quantization.calibration import Rows, calibrate
+from mlctl.compression.quantization.fallback import keep_accurate
+from mlctl.compression.quantization.scheme import Scheme
+from mlctl.compression.quantization.sensitivity import decibels, sensitivities
+from mlctl.compression.quantization.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
+from mlctl.compression.quantization.thresholds import RangeRule
 from mlctl.runtime.session import OnnxSession
 
 ONE_SCALE = StaticOptions(Scheme("uint8", "int8", has_reduced_range=False, why=""), is_per_channel=False)

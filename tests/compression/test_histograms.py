@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mlctl.compression.histograms import BINS, LEAST_EXPONENT, Histogram, RunningHistogram
+from mlctl.compression.quantization.histograms import BINS, LEAST_EXPONENT, Histogram, RunningHistogram
 from mlctl.errors import StepFailed
 
 Floats = npt.NDArray[np.float32]

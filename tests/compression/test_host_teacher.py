@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
-from mlctl.compression.answer_forms import AnswerForm
-from mlctl.compression.distillation import AnswerLoss, AnswersAsked
-from mlctl.compression.host_teacher import HostTeacher, unfinished
-from mlctl.compression.teacher_figures import chance
+from mlctl.compression.distillation.answer_forms import AnswerForm
+from mlctl.compression.distillation.distillation import AnswerLoss, AnswersAsked
+from mlctl.compression.distillation.host_teacher import HostTeacher, unfinished
+from mlctl.compression.distillation.teacher_figures import chance
 from mlctl.data.description import DataDescription, Field, Scaling
 from mlctl.data.prepared import PreparedData, Split
 from mlctl.events import silent

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 from unit_groups import chain, complete, each, group, images
 
-from mlctl.compression.dependencies import Dependencies, Place, UnitGroup
-from mlctl.compression.importance import KINDS, LOOKS_AT_ROWS, Kind, importance
-from mlctl.compression.importance_weights import batch_norm_scale, lamp, weight_norms
+from mlctl.compression.pruning.dependencies import Dependencies, Place, UnitGroup
+from mlctl.compression.pruning.importance import KINDS, LOOKS_AT_ROWS, Kind, importance
+from mlctl.compression.pruning.importance_weights import batch_norm_scale, lamp, weight_norms
 from mlctl.errors import StepFailed
 from mlctl.recipe.prune import StructuredPruning
 from mlctl.tasks.cross_entropy import CrossEntropy

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from unit_groups import Chain, chain, complete, each, group, images
 
-from mlctl.compression.dependencies import Dependencies, Place, UnitGroup
-from mlctl.compression.importance import importance
-from mlctl.compression.importance_activations import activation_sizes
-from mlctl.compression.importance_gradients import Gradients, loss_changes
+from mlctl.compression.pruning.dependencies import Dependencies, Place, UnitGroup
+from mlctl.compression.pruning.importance import importance
+from mlctl.compression.pruning.importance_activations import activation_sizes
+from mlctl.compression.pruning.importance_gradients import Gradients, loss_changes
 from mlctl.errors import StepFailed
 from mlctl.models.complete import CompleteModel, InputScaling
 from mlctl.models.table import build

@@ -10,9 +10,9 @@ from sparse_networks import CONTEXT, TOKENS, Kernels, Mixture, model_of, own, ro
 from torch import nn
 from torch.nn import functional
 
-from mlctl.compression.input_lengths import input_lengths
-from mlctl.compression.prunable_weights import prunable_weights
-from mlctl.compression.weight_choice import Lengths
+from mlctl.compression.pruning.input_lengths import input_lengths
+from mlctl.compression.pruning.prunable_weights import prunable_weights
+from mlctl.compression.pruning.weight_choice import Lengths
 from mlctl.models.complete import CompleteModel
 from mlctl.training.batches import Samples
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from mlctl.compression.calibration import Resources, Rows, calibrate
-from mlctl.compression.integer_flow import byte_inputs, global_means, pool_means, relu_first
-from mlctl.compression.scheme import choose_scheme
-from mlctl.compression.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
-from mlctl.compression.thresholds import RangeRule
+from mlctl.compression.quantization.calibration import Resources, Rows, calibrate
+from mlctl.compression.quantization.integer_flow import byte_inputs, global_means, pool_means, relu_first
+from mlctl.compression.quantization.scheme import choose_scheme
+from mlctl.compression.quantization.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
+from mlctl.compression.quantization.thresholds import RangeRule
 from mlctl.events import silent
 from mlctl.graphs.ordering import sort_nodes
 from mlctl.runtime.session import OnnxSession

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit_groups import chain
 
-from mlctl.compression.latency_search import CLOSE, MOST_MEASUREMENTS, Measure, select_by_latency
-from mlctl.compression.selection import Rules, Selection
-from mlctl.compression.unit_costs import UnitCosts
+from mlctl.compression.pruning.latency_search import CLOSE, MOST_MEASUREMENTS, Measure, select_by_latency
+from mlctl.compression.pruning.selection import Rules, Selection
+from mlctl.compression.pruning.unit_costs import UnitCosts
 from mlctl.errors import StepFailed
 
 NETWORK, FOUND = chain((64, 128, 128, 64, 10), device="meta")

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mlctl.compression.answer_forms import AnswerForm
-from mlctl.compression.distillation import AnswerLoss
-from mlctl.compression.layer_imitation import AttentionDistance, Distance, FeatureDistance, LayersImitated
-from mlctl.compression.layer_outputs import LayerShape, layer_shapes
-from mlctl.compression.layer_pairs import LayerPair, found_pairs, named_pairs
-from mlctl.compression.starting import start_from
-from mlctl.compression.teacher import NetworkTeacher
+from mlctl.compression.distillation.answer_forms import AnswerForm
+from mlctl.compression.distillation.distillation import AnswerLoss
+from mlctl.compression.distillation.layer_imitation import AttentionDistance, Distance, FeatureDistance, LayersImitated
+from mlctl.compression.distillation.layer_outputs import LayerShape, layer_shapes
+from mlctl.compression.distillation.layer_pairs import LayerPair, found_pairs, named_pairs
+from mlctl.compression.distillation.starting import start_from
+from mlctl.compression.distillation.teacher import NetworkTeacher
 from mlctl.errors import StepFailed
 from mlctl.events import silent
 from mlctl.models.complete import CompleteModel, InputScaling

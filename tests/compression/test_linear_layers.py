@@ -9,8 +9,8 @@ import pytest
 from float_graphs import Known, encoder, made, normal, perceptron
 from onnx import helper
 
-from mlctl.compression.linear_layers import linear_layers, matrix
-from mlctl.compression.rewriting import constants
+from mlctl.compression.quantization.linear_layers import linear_layers, matrix
+from mlctl.compression.quantization.rewriting import constants
 
 X = {"x": (onnx.TensorProto.FLOAT, ["batch", 6])}
 ROWS = normal(5, 6, seed=9)

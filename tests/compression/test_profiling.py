@@ -9,10 +9,10 @@ import pytest
 from float_graphs import encoder, made, normal, perceptron
 from onnx import helper
 
-from mlctl.compression.dynamic import DynamicQuantizer
-from mlctl.compression.integer_weights import WeightForm
-from mlctl.compression.kernel_times import KernelTimes, kernel_times, regions
-from mlctl.compression.profiling import slow_nodes
+from mlctl.compression.quantization.dynamic import DynamicQuantizer
+from mlctl.compression.quantization.integer_weights import WeightForm
+from mlctl.compression.quantization.kernel_times import KernelTimes, kernel_times, regions
+from mlctl.compression.quantization.profiling import slow_nodes
 from mlctl.errors import DataError, StepFailed
 
 X = {"x": (onnx.TensorProto.FLOAT, ["batch", 8, 24, 24])}

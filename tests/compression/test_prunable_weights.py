@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sparse_networks import NETWORKS, Kernels, Mixture, model_of
 from torch import nn
 
-from mlctl.compression.prunable_weights import LOOKED_UP, NO_MATRIX, PROTECTED, prunable_weights
+from mlctl.compression.pruning.prunable_weights import LOOKED_UP, NO_MATRIX, PROTECTED, prunable_weights
 from mlctl.errors import StepFailed
 
 EXPECTED = {

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from mlctl.compression.dependencies import dependencies, structure_of
-from mlctl.compression.importance import Kind, importance
-from mlctl.compression.removal_order import Scope
-from mlctl.compression.selection import KeptCost, KeptUnits, Rules, Target, select, whole
-from mlctl.compression.unit_costs import UnitCosts
+from mlctl.compression.pruning.dependencies import dependencies, structure_of
+from mlctl.compression.pruning.importance import Kind, importance
+from mlctl.compression.pruning.removal_order import Scope
+from mlctl.compression.pruning.selection import KeptCost, KeptUnits, Rules, Target, select, whole
+from mlctl.compression.pruning.unit_costs import UnitCosts
 from mlctl.models.complete import CompleteModel, InputScaling
 from mlctl.models.structure import restructured
 from mlctl.models.table import build

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mlctl.compression.ranking import ranks, smallest
+from mlctl.compression.pruning.ranking import ranks, smallest
 
 # Few different numbers, so that most are equal to others.
 TIED = arrays(np.float32, st.integers(1, 40), elements=st.sampled_from([0.0, 0.5, 1.0, 2.0, np.inf]))

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from mlctl.compression.scheme import IntegerType, Wish, choose_scheme
+from mlctl.compression.quantization.scheme import IntegerType, Wish, choose_scheme
 
 
 @pytest.mark.parametrize("found", ["avx512_vnni", "avx_vnni", "amx_int8"])

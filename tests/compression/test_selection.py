@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 from unit_groups import Chain, chain, each, group, images
 
-from mlctl.compression.dependencies import Arithmetic, Dependencies, Place, UnitGroup
-from mlctl.compression.removal_order import RemovalOrder, Scope
-from mlctl.compression.selection import (
+from mlctl.compression.pruning.dependencies import Arithmetic, Dependencies, Place, UnitGroup
+from mlctl.compression.pruning.removal_order import RemovalOrder, Scope
+from mlctl.compression.pruning.selection import (
     Counted,
     KeptCost,
     KeptUnits,
@@ -26,7 +26,7 @@ from mlctl.compression.selection import (
     target,
     whole,
 )
-from mlctl.compression.unit_costs import UnitCosts
+from mlctl.compression.pruning.unit_costs import UnitCosts
 from mlctl.errors import StepFailed
 from mlctl.recipe.prune import StructuredPruning
 

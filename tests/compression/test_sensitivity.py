@@ -10,10 +10,10 @@ from float_graphs import Known, made, normal, perceptron
 from google.protobuf.message import EncodeError
 from onnx import helper
 
-from mlctl.compression.dynamic import DynamicQuantizer
-from mlctl.compression.integer_weights import WeightForm
-from mlctl.compression.sensitivity import decibels, sensitivities
-from mlctl.compression.serialization import serialized
+from mlctl.compression.quantization.dynamic import DynamicQuantizer
+from mlctl.compression.quantization.integer_weights import WeightForm
+from mlctl.compression.quantization.sensitivity import decibels, sensitivities
+from mlctl.compression.quantization.serialization import serialized
 from mlctl.errors import DataError, StepFailed
 from mlctl.events import Event, Progress
 from mlctl.runtime.answers import Arrays
@@ -110,7 +110,7 @@ def test_decibels_by_hand(signal: Arrays, answers: Arrays, expected: float) -> N
 def test_large_answers_are_compared_on_fewer_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model = layered("batch")
     rows = normal(64, 6, seed=8)
-    monkeypatch.setattr("mlctl.compression.sensitivity.MOST_NUMBERS", 6 * 32)
+    monkeypatch.setattr("mlctl.compression.quantization.sensitivity.MOST_NUMBERS", 6 * 32)
     found = sensitivities(DynamicQuantizer(model, WHOLE), model, (rows,), threads=1)
     monkeypatch.undo()
     assert found == sensitivities(DynamicQuantizer(model, WHOLE), model, (rows[:32],), threads=1)
@@ -120,5 +120,5 @@ def test_noise_is_added_up_in_parts_of_any_size(monkeypatch: pytest.MonkeyPatch)
     signal = normal(40, 3, seed=1)
     answers = signal + 0.1 * normal(40, 3, seed=2)
     whole = decibels((signal,), (answers,))
-    monkeypatch.setattr("mlctl.compression.sensitivity._CHUNK_NUMBERS", 4)
+    monkeypatch.setattr("mlctl.compression.quantization.sensitivity._CHUNK_NUMBERS", 4)
     assert decibels((signal,), (answers,)) == pytest.approx(whole, abs=1e-9)

@@ -20,7 +20,7 @@ from inference_servers import (
     serving,
 )
 
-from mlctl.compression.served_model import ServedModel
+from mlctl.compression.distillation.served_model import ServedModel
 from mlctl.data.remote_retrying import Patience
 from mlctl.errors import DataError, MachineError
 from mlctl.events import Event, Note

@@ -10,8 +10,8 @@ from onnx import numpy_helper
 from sparse_networks import model_of, rows_of
 from torch import nn
 
-from mlctl.compression.prunable_weights import prunable_weights
-from mlctl.compression.sparsity import prune_weights
+from mlctl.compression.pruning.prunable_weights import prunable_weights
+from mlctl.compression.pruning.sparsity import prune_weights
 from mlctl.graphs.export import export
 from mlctl.graphs.saving import load_graph
 from mlctl.models.complete import CompleteModel

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sparse_networks import NETWORKS, Kernels, Mixture, model_of, own, rows_of
 from torch import nn
 
-from mlctl.compression.prunable_weights import prunable_weights
-from mlctl.compression.sparsity import asked_share, prune_weights, sparsity_of
+from mlctl.compression.pruning.prunable_weights import prunable_weights
+from mlctl.compression.pruning.sparsity import asked_share, prune_weights, sparsity_of
 from mlctl.errors import StepFailed
 from mlctl.models.complete import CompleteModel
 from mlctl.recipe.prune import PatternPruning, UnstructuredPruning

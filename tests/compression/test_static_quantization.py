@@ -16,9 +16,9 @@ from rows_for_calibration import conv_graph, images
 from static_graphs import OPTIONS, ROW, Written, answers, decibels, made, quantizer_of, ranges_of
 
 import mlctl
-from mlctl.compression.scheme import IntegerType, Scheme
-from mlctl.compression.static import StaticOptions, StaticQuantizer, attends, tensors_to_calibrate
-from mlctl.compression.thresholds import Range
+from mlctl.compression.quantization.scheme import IntegerType, Scheme
+from mlctl.compression.quantization.static import StaticOptions, StaticQuantizer, attends, tensors_to_calibrate
+from mlctl.compression.quantization.thresholds import Range
 from mlctl.runtime.answers import Arrays
 
 
@@ -170,9 +170,9 @@ DIGEST = """
 import hashlib, sys, tempfile
 from pathlib import Path
 from rows_for_calibration import conv_graph
-from mlctl.compression.scheme import Scheme
-from mlctl.compression.static import *
-from mlctl.compression.thresholds import Range
+from mlctl.compression.quantization.scheme import Scheme
+from mlctl.compression.quantization.static import *
+from mlctl.compression.quantization.thresholds import Range
 options = StaticOptions(Scheme("uint8", "int8", False, ""))
 model = conv_graph()
 ranges = {name: Range(-1, 2) for name in tensors_to_calibrate(model, options)}

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
 
-from mlctl.compression.histograms import Histogram, RunningHistogram
-from mlctl.compression.thresholds import LEVELS, Method, Range, RangeRule
+from mlctl.compression.quantization.histograms import Histogram, RunningHistogram
+from mlctl.compression.quantization.thresholds import LEVELS, Method, Range, RangeRule
 
 Floats = npt.NDArray[np.float32]
 

@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mlctl.compression.scheme import choose_scheme
-from mlctl.compression.serialization import serialized
-from mlctl.compression.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
-from mlctl.compression.thresholds import Range
-from mlctl.compression.tied_heads import store_turned
+from mlctl.compression.quantization.scheme import choose_scheme
+from mlctl.compression.quantization.serialization import serialized
+from mlctl.compression.quantization.static import StaticOptions, StaticQuantizer, tensors_to_calibrate
+from mlctl.compression.quantization.thresholds import Range
+from mlctl.compression.quantization.tied_heads import store_turned
 from mlctl.runtime.session import OnnxSession
 
 VOCABULARY, WIDTH = 300, 16

@@ -15,9 +15,9 @@ from onnx import TensorProto
 from static_graphs import OPTIONS, decibels, quantizer_of
 from torch import nn
 
-from mlctl.compression.dynamic import DynamicQuantizer
-from mlctl.compression.integer_weights import WeightForm
-from mlctl.compression.static import attends
+from mlctl.compression.quantization.dynamic import DynamicQuantizer
+from mlctl.compression.quantization.integer_weights import WeightForm
+from mlctl.compression.quantization.static import attends
 from mlctl.graphs.export import export
 from mlctl.graphs.inspection import GraphPort, inspect
 from mlctl.graphs.parity import parity

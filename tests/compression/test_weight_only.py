@@ -10,9 +10,9 @@ import pytest
 from float_graphs import Known, cosine, encoder, made, normal, operators, perceptron, picture
 from onnx import helper
 
-from mlctl.compression.blocks import Bits, BlockForm
-from mlctl.compression.gptq import second_moments
-from mlctl.compression.weight_only import Algorithm, WeightOnlyQuantizer
+from mlctl.compression.quantization.blocks import Bits, BlockForm
+from mlctl.compression.quantization.gptq import second_moments
+from mlctl.compression.quantization.weight_only import Algorithm, WeightOnlyQuantizer
 from mlctl.errors import StepFailed, UsageError
 
 SUPPORTED = [

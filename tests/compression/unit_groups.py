@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlctl.compression.dependencies import Arithmetic, Dependencies, Indices, Place, UnitGroup
+from mlctl.compression.pruning.dependencies import Arithmetic, Dependencies, Indices, Place, UnitGroup
 from mlctl.models.complete import CompleteModel, InputScaling
 
 torch.set_num_threads(1)  # these networks are too small to be shared

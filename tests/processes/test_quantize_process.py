@@ -11,8 +11,8 @@ LINE = "quantize quantized.yaml --threads 1"
 
 HALTING = """
 import os, sys, time
-from mlctl.compression import calibration
-from mlctl.compression.calibration_state import CalibrationState
+from mlctl.compression.quantization import calibration
+from mlctl.compression.quantization.calibration_state import CalibrationState
 
 class Halting(CalibrationState):
     written = 0

@@ -103,7 +103,7 @@ REST = ("export: {}\n", "quantize: {method: float16}\n", "eval: {}\n", "gates:\n
 
 def test_what_a_step_lacks_for_another_steps_problem_is_not_worth_a_line(tmp_path: Path) -> None:
     assert problems(tmp_path, IMAGES, "train: {model: {arch: lstm}}\n", *REST) == [
-        "small.yaml:4:16: train.model: lstm takes no inputs of image-classification; choose linear or mlp or cnn or "
+        "small.yaml:4:9: train.model: lstm takes no inputs of image-classification; choose linear or mlp or cnn or "
         "resnet or vit"
     ]
 
@@ -117,7 +117,7 @@ def test_a_step_that_names_one_with_problems_is_not_blamed_for_it(tmp_path: Path
         "export.b: {from: prepare.c}\n",
     )
     assert [each.partition(" ")[0] + each.split(": ")[1] for each in problems(tmp_path, *steps)] == [
-        "small.yaml:4:16:train.model",
+        "small.yaml:4:9:train.model",
         "small.yaml:5:50:distill.model.patch",
         "small.yaml:7:18:export.b.from",
     ]
@@ -158,8 +158,8 @@ def test_what_images_have_no_room_for_is_found_at_once(tmp_path: Path, image: st
         f"small.yaml:4:56: train.augment.shift: augment.shift is 4 and can be 3 {most}",
         f"small.yaml:4:73: train.augment.crop_padding: augment.crop_padding is 9 and can be 3 {most}",
         f"small.yaml:4:96: train.augment.cutout: augment.cutout is 5 and can be 4 {most}",
-        "small.yaml:5:40: train.b.model.depth: a resnet of depth 18 with the cifar stem halves images 3 times and needs "
-        "5x5 pixels, the data has 5x4; choose a depth of three stages (8, 14, 20, ...) or a cnn",
+        "small.yaml:5:40: train.b.model.depth: a resnet of depth 18 with the cifar stem halves images 3 times and "
+        "needs 5x5 pixels, the data has 5x4; choose a depth of three stages (8, 14, 20, ...) or a cnn",
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from conftest import Lab
 
 from mlctl import __version__
-from mlctl.compression.scheme import choose_scheme
+from mlctl.compression.quantization.scheme import choose_scheme
 from mlctl.stages.diagnosis import diagnose, diagnosis_lines
 
 

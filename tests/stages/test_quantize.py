@@ -7,7 +7,7 @@ import pytest
 from conftest import Lab
 from quantized_steps import LINE, artifact, figures, operators, report, with_steps
 
-from mlctl.compression.scheme import choose_scheme
+from mlctl.compression.quantization.scheme import choose_scheme
 from mlctl.engine.manifest import Manifest
 from mlctl.runtime.machine import this_processor
 

@@ -11,7 +11,7 @@ from conftest import Lab
 from inference_servers import Act, InferenceWorld, Served, as_usual, refusing, serving
 from schools import School, figures, outcome, softmax
 
-from mlctl.compression import answering
+from mlctl.compression.distillation import answering
 from mlctl.data.remote_retrying import Patience
 from mlctl.events import Note
 
@@ -31,7 +31,7 @@ PIXELS = Served(sides, ("pixels", "uint8", [-1, 1, 4, 4]), ("probabilities", "fl
 def school(finished_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> School:
     """A school that does not wait between attempts, and asks for few rows at once."""
     quick = Patience(attempts=3, silence=10.0, pause=lambda seconds: None)
-    monkeypatch.setattr("mlctl.compression.served_model.ServedModel.__init__.__defaults__", (quick,))
+    monkeypatch.setattr("mlctl.compression.distillation.served_model.ServedModel.__init__.__defaults__", (quick,))
     monkeypatch.setattr(answering, "BATCH", 8)
     return School(finished_lab)
 

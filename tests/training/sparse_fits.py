@@ -29,9 +29,9 @@ from small_fits import (
 from small_lives import Countdown, in_child, status
 from torch import Tensor
 
-from mlctl.compression.gradual import zeros_held
-from mlctl.compression.prunable_weights import prunable_weights
-from mlctl.compression.sparsity import WeightPruning, asked_share, prune_weights
+from mlctl.compression.pruning.gradual import zeros_held
+from mlctl.compression.pruning.prunable_weights import prunable_weights
+from mlctl.compression.pruning.sparsity import WeightPruning, asked_share, prune_weights
 from mlctl.events import silent
 from mlctl.models.complete import CompleteModel
 from mlctl.recipe.networks import CnnSettings, NetworkSettings

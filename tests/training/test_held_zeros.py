@@ -17,10 +17,10 @@ from small_fits import CNN, Classification, NextToken, assert_same, is_text, sma
 from sparse_fits import AT_ONCE, BY_LAYER, FAST, GRADUAL, LIVES, PATTERN, WIDE, cut_model, finetune, zeros_of
 from torch import Tensor, nn
 
-from mlctl.compression.gradual import Gradual, scheduled_share, zeros_held
-from mlctl.compression.held_zeros import KeepZeros
-from mlctl.compression.prunable_weights import prunable_weights
-from mlctl.compression.sparsity import prune_weights, sparsity_of
+from mlctl.compression.pruning.gradual import Gradual, scheduled_share, zeros_held
+from mlctl.compression.pruning.held_zeros import KeepZeros
+from mlctl.compression.pruning.prunable_weights import prunable_weights
+from mlctl.compression.pruning.sparsity import prune_weights, sparsity_of
 from mlctl.errors import Interrupted, StepFailed
 
 CONSTANT = [name for name, (_, pruning, _) in LIVES.items() if pruning in (AT_ONCE, PATTERN)]
