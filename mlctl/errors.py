@@ -154,12 +154,14 @@ class DiskFull(MachineError):
 
 
 class Interrupted(Refusal, KeyboardInterrupt):
-    """The user or the system asked the process to stop; what is resumable was kept.
+    """The user or the system asked the process to stop.
 
     Like Python's own, it is no Exception: a library that catches those must not take it for a failure of its own.
     """
 
-    default_next = "run the same command again; it goes on where it stopped"
+    default_next = "run the same command again"
+    next_where_kept: ClassVar[str] = "run the same command again; it goes on where it stopped"
+    """For whoever knows that there is something to go on from."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")

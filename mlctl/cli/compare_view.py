@@ -12,7 +12,7 @@ from mlctl.cli.interrupts import raising_interrupts
 from mlctl.cli.output import Output
 from mlctl.cli.preparing import prepared_data
 from mlctl.cli.report import model_tables
-from mlctl.cli.session import Session, available_cores
+from mlctl.cli.session import Session, default_threads
 from mlctl.digests import jsonable
 from mlctl.engine.plan import Life
 from mlctl.engine.verdict import Failure, Verdict
@@ -57,7 +57,7 @@ def run_compare(wanted: Wanted, output: Output, *, as_markdown: bool) -> int:
     # What cannot be compared is refused before anything heavy is loaded.
     from mlctl.stages.comparing import STEP, Place, compare
 
-    place = Place(wanted.device, available_cores(), wanted.allows_code)
+    place = Place(wanted.device, default_threads(), wanted.allows_code)
     try:
         with raising_interrupts() as interrupts, output.telling(Life(STEP, Path(), ())) as tell:
             found = compare(forms, data, wanted.settings, place, interrupts.told(tell))

@@ -8,6 +8,7 @@ from mlctl.cli.output import Output
 from mlctl.cli.session import Session
 from mlctl.engine.making import RunOptions
 from mlctl.engine.plan import Action, Plan
+from mlctl.engine.run import say_what_is_kept
 from mlctl.engine.verdict import Failure, Verdict
 from mlctl.errors import Interrupted
 from mlctl.stages.launching import Launch, launch
@@ -29,4 +30,5 @@ def launched(
             return launch(wanted, sys.argv[1:], output.lines(session.life))
     except Interrupted as error:
         # Typer has an answer of its own to what is a KeyboardInterrupt, and it is not a verdict.
+        say_what_is_kept(error, session.store, plan.steps)
         return output.finish(Verdict(__version__, command, str(session.path), failures=(Failure.of(error),)))

@@ -42,7 +42,7 @@ DeviceOption: TypeAlias = Annotated[
 ]
 ThreadsOption: TypeAlias = Annotated[
     int | None,
-    typer.Option("--threads", min=1, max=1024, metavar="N", help="Cores to use; all that there are by default."),
+    typer.Option("--threads", min=1, max=1024, metavar="N", help="Cores to use; by default OMP_NUM_THREADS, else all."),
 ]
 BatchOption: TypeAlias = Annotated[
     list[int] | None,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlctl import __version__
 from mlctl.cli.output import Output
-from mlctl.cli.session import available_cores
+from mlctl.cli.session import default_threads
 from mlctl.digests import jsonable
 from mlctl.engine.figures import Kind
 from mlctl.engine.gates import GateResult, Outcome
@@ -41,7 +41,7 @@ def show_parity(wanted: Comparison, *, is_complete: bool, as_json: bool) -> int:
     from mlctl.stages.trace_report import trace_json, trace_lines
     from mlctl.stages.tracing import TraceSettings, trace
 
-    settings = TraceSettings(wanted.rows, wanted.tolerance, available_cores(), wanted.allows_code)
+    settings = TraceSettings(wanted.rows, wanted.tolerance, default_threads(), wanted.allows_code)
     found = trace(*forms, data, settings)
     verdict = _verdict(found.parity.worst, wanted.tolerance)
     if as_json:

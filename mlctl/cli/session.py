@@ -14,7 +14,7 @@ from mlctl.engine.collection import remember_recipe, remembered_recipes
 from mlctl.engine.company import ALONE, Company
 from mlctl.engine.making import RunOptions
 from mlctl.engine.plan import Life, Plan, Planner
-from mlctl.engine.run import Runner
+from mlctl.engine.run import Runner, say_what_is_kept
 from mlctl.engine.sources import SourceLedger
 from mlctl.engine.store import Store
 from mlctl.engine.verdict import Failure, Verdict
@@ -24,7 +24,7 @@ from mlctl.recipe.loading import examine_recipe
 from mlctl.recipe.recipe import Recipe
 from mlctl.stages.assembly import assemble_examined, buildable, check_built
 from mlctl.stages.comparison import paired_difference
-from mlctl.stages.peers import company_for, cores_here, obey_launcher, voiced
+from mlctl.stages.peers import company_for, obey_launcher, threads_here, voiced
 
 STORE_NAME = ".mlctl"
 
@@ -101,6 +101,7 @@ class Session:
                     interrupts.settle()
         except Interrupted as error:
             # Typer has an answer of its own to what is a KeyboardInterrupt, and it is not a verdict.
+            say_what_is_kept(error, self.store, plan.steps)
             verdict = Verdict(__version__, command, str(self.path), failures=(Failure.of(error),))
         return voiced(verdict, plan, company)
 
@@ -144,13 +145,18 @@ def needed_fingerprints(store: Store, recipes: Sequence[Path]) -> frozenset[str]
 
 
 def run_options(device: str, threads: int | None, keep_going: bool, allow_code: bool) -> RunOptions:
-    """What is about this run, with all available cores unless it says otherwise; several processes share them.
+    """What is about this run, with the cores of `default_threads` unless it says otherwise.
 
-    Raises UsageError for a device that cannot be.
+    Raises UsageError for a device that cannot be, and what `default_threads` does.
     """
     if not re.fullmatch(r"auto|cpu|(cuda|tensorrt)(:\d{1,3})?", device):
         raise UsageError(f"{device!r} is not a device", next="write auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N")
-    return RunOptions(device, threads or cores_here(available_cores()), keep_going, allow_code)
+    return RunOptions(device, threads or default_threads(), keep_going, allow_code)
+
+
+def default_threads() -> int:
+    """How many threads this process uses where nothing is said. Raises UsageError for nonsense in the environment."""
+    return threads_here(available_cores())
 
 
 def available_cores() -> int:

@@ -1,6 +1,6 @@
 """Carries out a plan and ends in one verdict."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -16,7 +16,7 @@ from mlctl.engine.plan import Action, Life, Plan, PlannedStep
 from mlctl.engine.sources import SourceLedger
 from mlctl.engine.store import Artifact, Store
 from mlctl.engine.verdict import Failure, Outcome, StepResult, Verdict
-from mlctl.errors import ArtifactDamaged, Interrupted, MlctlError
+from mlctl.errors import ArtifactDamaged, Interrupted, MlctlError, Refusal
 from mlctl.events import StepAborted, StepFinished, StepReused, StepSkipped, StepStarted, Tell
 
 Comparer: TypeAlias = Callable[[Gate, Mapping[str, Path]], Difference | None]
@@ -99,6 +99,7 @@ class Runner:
         except (MlctlError, Interrupted) as failure:
             # A library may have taken a signal for a failure of its own.
             error = self._options.company.blamed(self._interruption() or failure)
+            say_what_is_kept(error, self._store, (planned,))
             self._tell(StepAborted(planned.step.name, error.what))
             progress.failures.append(Failure.of(error, planned.step.name))
             progress.results.append(_result(planned, Outcome.FAILED))
@@ -156,6 +157,13 @@ class Runner:
         except ArtifactDamaged as error:
             progress.failures.extend({Failure.of(error)} - {*progress.failures})
             return GateResult(gate.text, GateOutcome.NOT_MEASURED, 0, confidence=gate.confidence, note=error.what)
+
+
+def say_what_is_kept(error: Refusal, store: Store, steps: Iterable[PlannedStep]) -> None:
+    """Let an interrupt say that the same command goes on where it stopped, if one of the steps has what that takes."""
+    is_kept = any(not step.is_forced and store.can_resume(step.fingerprint) for step in steps)
+    if isinstance(error, Interrupted) and is_kept:
+        error.next = error.next_where_kept
 
 
 def _result(planned: PlannedStep, outcome: Outcome, artifact: Artifact | None = None) -> StepResult:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from mlctl.engine.plan import Plan
 from mlctl.engine.stage import Work
 from mlctl.engine.verdict import FollowersVerdict, Verdict
 from mlctl.errors import Interrupted, MlctlError, PeerLost, RecipeError, Refusal, StepFailed, UsageError
-from mlctl.training.places import START_AGAIN, STOPS, Place, place_in
+from mlctl.training.places import LAUNCHER, START_AGAIN, STOPS, Place, place_in
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,26 @@ def cores_here(available: int) -> int:
     if place is None:
         return available
     return min(available, place.cores) if place.cores else max(1, available // place.local_count)
+
+
+def threads_here(available: int) -> int:
+    """How many threads this process uses where nothing is said: its cores, and no more than OMP_NUM_THREADS.
+
+    Raises UsageError where that variable holds no number.
+    """
+    cores = cores_here(available)
+    # torchrun sets it to 1 where its user has not.
+    is_under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("ROLE_NAME") != LAUNCHER
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if is_under_torchrun or not asked.strip():
+        return cores
+    # OpenMP lists one number for each level of nested loops; the first is that of the outermost.
+    if not re.fullmatch(r"\s*0*[1-9][0-9]{0,8}\s*(,.*)?", asked):
+        raise UsageError(
+            f"the environment variable OMP_NUM_THREADS is {asked!r}, where a number from 1 belongs",
+            next="set it to a number of threads, unset it, or give `--threads N`",
+        )
+    return min(cores, int(asked.partition(",")[0]))
 
 
 def voiced(verdict: Verdict, plan: Plan, company: Company) -> Verdict:

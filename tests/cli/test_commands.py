@@ -64,6 +64,16 @@ def test_what_cannot_be_is_refused_with_exit_2_and_a_next_step(lab: Lab, line: s
     assert not (lab.store / "artifacts").exists() or not list((lab.store / "artifacts").iterdir())
 
 
+def test_the_environment_says_how_many_threads_work(lab: Lab) -> None:
+    assert lab("prepare tiny.yaml", OMP_NUM_THREADS="1").code == 0
+    manifest = json.loads((lab.artifact("tiny", "prepare") / "manifest.json").read_text())
+    assert manifest["made"]["threads"] == 1
+    result = lab("prepare tiny.yaml", OMP_NUM_THREADS="two")
+    assert (result.code, result.out) == (2, "")
+    assert "the environment variable OMP_NUM_THREADS is 'two', where a number from 1 belongs" in result.err
+    assert lab("prepare tiny.yaml --threads 1", OMP_NUM_THREADS="two").code == 0
+
+
 def test_no_arguments_show_the_help(lab: Lab) -> None:
     result = lab("")
     assert result.code == 2

@@ -347,3 +347,23 @@ def test_a_signal_that_was_taken_for_a_failure_is_told_as_what_it_was(world: Wor
     verdict = runner.run(world.plan(world.life(failing(Diverged("not traced")))), "run")
     assert [failure.kind for failure in verdict.failures] == ["Interrupted"]
     assert verdict.exit_code == 143
+
+
+@pytest.mark.parametrize(
+    ("is_kept", "forced", "next_step"),
+    [
+        (True, (), "run the same command again; it goes on where it stopped"),
+        (False, (), "run the same command again"),
+        (True, ("one",), "run the same command again"),  # which begins anew
+    ],
+)
+def test_an_interrupt_says_that_it_goes_on_only_where_it_does(
+    world: World, is_kept: bool, forced: tuple[str, ...], next_step: str
+) -> None:
+    def stop(work: Work) -> None:
+        if is_kept:
+            (work.resume / "position").write_text("7")
+        raise Interrupted(2)
+
+    verdict = world.run(world.life(step("one", also=stop)), *forced)
+    assert [(failure.kind, failure.next) for failure in verdict.failures] == [("Interrupted", next_step)]

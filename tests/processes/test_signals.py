@@ -64,3 +64,11 @@ def test_ctrl_c_while_the_command_starts_shows_no_traceback(lab: Lab, module: st
         result = finished(process)
     assert "Traceback" not in result.err
     assert result.code in (130, -signal.SIGINT)
+
+
+def test_where_nothing_was_kept_nobody_says_that_it_goes_on(lab: Lab) -> None:
+    """Torch is loaded before the first step of a training."""
+    with lab.start("train tiny.yaml --threads 1", code=CTRL_C_AT.format(module="torch") + COMMAND) as process:
+        result = finished(process)
+    assert result.code == 130
+    assert result.err.endswith("mlctl: train: stopped by SIGINT\n  next: run the same command again\n")

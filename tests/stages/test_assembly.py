@@ -118,7 +118,7 @@ def test_a_step_that_names_one_with_problems_is_not_blamed_for_it(tmp_path: Path
     )
     assert [each.partition(" ")[0] + each.split(": ")[1] for each in problems(tmp_path, *steps)] == [
         "small.yaml:4:9:train.model",
-        "small.yaml:5:50:distill.model.patch",
+        "small.yaml:5:53:distill.model.patch",
         "small.yaml:7:18:export.b.from",
     ]
 

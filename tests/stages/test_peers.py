@@ -15,7 +15,7 @@ from mlctl.engine.plan import Action, Life, Plan, PlannedStep
 from mlctl.engine.stage import Stage, Step, Work
 from mlctl.engine.verdict import Failure, FollowersVerdict, Verdict
 from mlctl.errors import DataError, Diverged, Interrupted, NotBuilt, OutOfMemory, PeerLost, Problem, Refusal, UsageError
-from mlctl.stages.peers import Peers, Told, company_for, cores_here, voiced
+from mlctl.stages.peers import Peers, Told, company_for, cores_here, threads_here, voiced
 from mlctl.training.places import Place
 
 TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
@@ -131,6 +131,37 @@ def test_processes_on_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatc
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     assert (cores_here(7), cores_here(1)) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("3", 3), (" 03 ", 3), ("7", 7), ("100", 7), ("2,4", 2), ("", 7), (" ", 7), (None, 7)],
+)
+def test_the_environment_says_how_many_threads_there_are_at_most(
+    asked: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert threads_here(7) == expected
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "two", "1.5", "9" * 400, "2;4", "\u0663"])
+def test_nonsense_for_a_number_of_threads_is_refused(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    with pytest.raises(UsageError, match="where a number from 1 belongs") as refusal:
+        threads_here(7)
+    assert "--threads" in refusal.value.next
+
+
+def test_what_torchrun_sets_by_itself_is_nobodys_wish_but_what_mlctl_hands_on_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {**TORCHRUN, "TORCHELASTIC_RUN_ID": "none", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert threads_here(8) == 4
+    monkeypatch.setenv("ROLE_NAME", "mlctl")
+    assert threads_here(8) == 1
 
 
 @pytest.mark.parametrize(
