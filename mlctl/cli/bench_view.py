@@ -4,11 +4,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from mlctl import __version__
+from mlctl.cli.figure_rows import show_rows
 from mlctl.cli.interrupts import raising_interrupts
 from mlctl.cli.output import Output, is_terminal
 from mlctl.cli.report import number_text
@@ -20,8 +17,6 @@ from mlctl.errors import Interrupted
 from mlctl.stages.bench_plan import SPEEDUP, STEP, BenchPlan, Case
 
 HEADINGS = ("model", "batch", "threads", "p50 (95% interval)", "p95", "p99", "rows/s", "vs first")
-GAP = 2
-"""Characters between columns: the padding, and the box's own."""
 
 
 def run_bench(plan: BenchPlan, data: Path | None, output: Output) -> Verdict:
@@ -78,20 +73,4 @@ def _show_rows(rows: list[tuple[str, ...]]) -> None:
             text = "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
             sys.stdout.write(text.rstrip() + "\n")
         return
-    console = stdout_console()
-    longest_words = [max(len(word) for cell in column for word in cell.split()) for column in columns]
-    if sum(longest_words) + GAP * len(columns) <= console.width:
-        console.print(_table(rows, longest_words))
-        return
-    # Too narrow for a table in which no number is broken: every figure gets a line of its own.
-    for row in rows:
-        console.print(Text("\n".join(map(": ".join, zip(HEADINGS, row, strict=True)))), soft_wrap=True)
-
-
-def _table(rows: list[tuple[str, ...]], longest_words: list[int]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
-    for number, (heading, width) in enumerate(zip(HEADINGS, longest_words, strict=True)):
-        table.add_column(heading, justify="right" if number else "left", min_width=width)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    show_rows(stdout_console(), HEADINGS, rows)

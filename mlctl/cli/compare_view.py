@@ -11,7 +11,7 @@ from mlctl import __version__
 from mlctl.cli.interrupts import raising_interrupts
 from mlctl.cli.output import Output
 from mlctl.cli.preparing import prepared_data
-from mlctl.cli.report import model_tables
+from mlctl.cli.report import model_tables, signed_text
 from mlctl.cli.session import Session, default_threads
 from mlctl.digests import jsonable
 from mlctl.engine.plan import Life
@@ -96,7 +96,7 @@ def _show(found: "Comparison", output: Output, *, as_markdown: bool) -> int:
         return verdict.exit_code
     lost = [
         f"{model} lost on {label}: {each.first:.4f} to {each.second:.4f} "
-        f"[{each.change.low:+.4f}, {each.change.high:+.4f}] of {plural(each.samples, 'row')}"
+        f"[{signed_text(each.change.low)}, {signed_text(each.change.high)}] of {plural(each.samples, 'row')}"
         for model, label, each in losses(found, MOST_CLASSES)
     ]
     if as_markdown:

@@ -14,6 +14,7 @@ from mlctl.engine.stage import Step
 from mlctl.engine.verdict import Failure, Verdict
 from mlctl.errors import Interrupted, UsageError
 from mlctl.events import Tell
+from mlctl.recipe.base import Settings
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Exploration:
     """The steps of one stage that are to be tried, and where the image of what was found goes, if it is named."""
 
     stage: str
+    kind: type[Settings]
+    """Of the stage's steps, those with such settings."""
     session: Session
     options: RunOptions
     output: Output
@@ -29,10 +32,11 @@ class Exploration:
     @property
     def steps(self) -> list[Step[Any]]:
         """The steps, in the recipe's order."""
-        return [step for step in self.session.life.steps if step.stage.name == self.stage]
+        of_stage = (step for step in self.session.life.steps if step.stage.name == self.stage)
+        return [step for step in of_stage if isinstance(self.session.recipe.step(step.name).settings, self.kind)]
 
     def require_possible(self) -> None:
-        """Raise UsageError for code that is not allowed, for a place where no file can be, and for one with several."""
+        """Raise UsageError for code that is not allowed, for a place where no file can be, and for several curves."""
         life = self.session.life
         importing = [step.name for step in life.steps if step.stage.imports_code]
         needed = life.closure([step.name for step in self.steps])

@@ -22,7 +22,7 @@ def find_lr(session: Session, options: RunOptions, output: Output, image: Path |
     """
     require_one_process()
     session.needed_for(STAGE)
-    exploration = Exploration(STAGE, session, options, output, image)
+    exploration = Exploration(STAGE, TrainSettings, session, options, output, image)
     exploration.require_possible()
     verdict = exploration.prepared()
     if verdict.exit_code == 0:

@@ -22,9 +22,9 @@ def show_sensitivity(session: Session, options: RunOptions, output: Output, imag
     code that is not allowed.
     """
     session.needed_for(STAGE)
-    exploration = Exploration(STAGE, session, options, output, image)
+    exploration = Exploration(STAGE, StructuredPruning, session, options, output, image)
     exploration.require_possible()
-    if not any(_structured(exploration)):
+    if not exploration.steps:
         raise UsageError(
             "no prune step of the recipe takes out units", where=session.path, next="give one `method: structured`"
         )
@@ -42,19 +42,11 @@ def show_sensitivity(session: Session, options: RunOptions, output: Output, imag
     return output.finish(verdict)
 
 
-def _structured(exploration: Exploration) -> Iterator[str]:
-    for step in exploration.steps:
-        if isinstance(exploration.session.recipe.step(step.name).settings, StructuredPruning):
-            yield step.name
-
-
 def _questions(exploration: Exploration, folders: dict[str, str | None]) -> Iterator[LayerQuestion]:
     session = exploration.session
-    names = tuple(_structured(exploration))
     for step in exploration.steps:
         settings = session.recipe.step(step.name).settings
-        if step.name not in names or not isinstance(settings, StructuredPruning):
-            continue
+        assert isinstance(settings, StructuredPruning)
         model, data = (folders[step.stage.inputs()[role].name] for role in ("model", "data"))
         assert model  # they were made without a failure
         assert data

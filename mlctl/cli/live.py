@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from mlctl import events
+from mlctl.cli.figure_rows import color_system
 from mlctl.cli.lines import event_text, progress_text
 from mlctl.events import Event, Tell
 
@@ -23,7 +24,7 @@ STYLES = {
 @contextmanager
 def live_progress(width: int) -> Iterator[Tell]:
     """A `Tell` that draws on stderr until the block ends."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, color_system=color_system(), highlight=False)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -10,6 +10,8 @@ from mlctl.engine.verdict import StepResult, Verdict
 from mlctl.units import size_text
 
 ABSENT = "–"
+LEAST_WRITTEN_OUT, MOST_WRITTEN_OUT = 1e-3, 1e15
+"""Numbers between which no power of ten is shown."""
 BESIDE_FIRST = {"agreement": "agreement", "rms_apart": "apart (rms)", "faster_than_first": "times as fast"}
 """Figures of a comparison with the first model, and their headings."""
 
@@ -95,7 +97,7 @@ def _cell(figure: Figure | None, name: str = "") -> str:
     if figure.low is None or figure.high is None:
         return text
     if name == "difference":
-        return f"{figure.value:+.4f} [{figure.low:+.4f}, {figure.high:+.4f}]"
+        return f"{signed_text(figure.value)} [{signed_text(figure.low)}, {signed_text(figure.high)}]"
     return f"{text} [{number_text(figure.low)}, {number_text(figure.high)}]"
 
 
@@ -109,12 +111,26 @@ def value_text(figure: Figure) -> str:
 
 
 def number_text(value: float) -> str:
-    """A number with four digits that matter: `0.9852`, `157,002`, `3.1e-05`."""
-    if math.isfinite(value) and value == round(value) and abs(value) < 1e15:
-        return f"{value:,.0f}"
-    if 1e4 <= abs(value) < 1e15:
-        return f"{value:,.0f}"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+    """A number with five digits at most that matter: `0.9852`, `57.123`, `157,002`, `3.1e-05`."""
+    if not math.isfinite(value) or abs(value) >= MOST_WRITTEN_OUT:
+        return f"{value:.3g}"
+    if value == round(value):
+        return f"{value:z,.0f}"
+    return f"{value:,.{_decimals(value)}f}" if abs(value) >= LEAST_WRITTEN_OUT else f"{value:.3g}"
+
+
+def signed_text(value: float) -> str:
+    """A difference with its sign, which 0 has none of: `+0.0123`, `-57.123`, `0.0000`."""
+    if not math.isfinite(value) or abs(value) >= MOST_WRITTEN_OUT:
+        return f"{value:+.3g}"
+    text = f"{value:+z,.{_decimals(value)}f}"
+    return text if text.strip("+0.") else text.removeprefix("+")
+
+
+def _decimals(value: float) -> int:
+    """Four, or fewer where more digits stand before the point; none from 1,000 on."""
+    magnitude = int(f"{value:.4e}".partition("e")[2])
+    return 0 if magnitude >= 3 else min(4, 4 - magnitude)
 
 
 def step_lines(verdict: Verdict) -> tuple[str, ...]:
@@ -142,7 +158,7 @@ def _gate_row(gate: GateResult) -> GateRow:
         found = gate.difference
         notes.insert(
             0,
-            f"difference [{found.low:+.4f}, {found.high:+.4f}] at {found.confidence:.0%}"
+            f"difference [{signed_text(found.low)}, {signed_text(found.high)}] at {found.confidence:.0%}"
             + (f", McNemar p {found.p_value:.3g}" if found.p_value is not None else ""),
         )
     return GateRow(gate.outcome, gate.text, values, "; ".join(notes))

@@ -10,13 +10,12 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Literal, NoReturn, TypeAlias
 
-from mlctl.data.compressed import MAGIC, Stream, unreadable
+from mlctl.data.compressed import INFLATED_FREELY, MAGIC, Stream, unreadable
 from mlctl.errors import DataError
 
-MOST_INFLATED = 1032
-"""Bytes that one byte of a deflate stream can become (zlib's documented limit)."""
-INFLATED_FREELY = 1 << 20
-"""Bytes that a file may become whatever its size: small files are mostly headers."""
+MOST_GROWTH = 1000
+"""Bytes that one byte of an archive may become: less than deflate can make of zeros, which is 1032, and more than of
+anything that could be learnt from."""
 
 _BLOCK = 512
 _MOST_HEADER_BYTES = 1 << 20
@@ -48,7 +47,7 @@ class Member:
 def members(path: Path, name: str) -> Iterator[Member]:
     """The archive's entries in its order; messages call the archive `name`.
 
-    Raises DataError for what is no archive, breaks off, is damaged or encrypted, or grows more than deflate can.
+    Raises DataError for what is no archive, breaks off, is damaged or encrypted, or grows more than a thousandfold.
     """
     try:
         with path.open("rb") as raw:
@@ -94,9 +93,9 @@ def _check_zip_entry(info: zipfile.ZipInfo, name: str) -> None:
     if info.flag_bits & 1 or info.compress_type not in _ZIP_METHODS:
         what = "the archive's file is encrypted, or compressed in another way than by deflate"
         _refuse(what, where, "make the archive again with `zip -r`")
-    if info.file_size > MOST_INFLATED * info.compress_size + INFLATED_FREELY:
-        what = f"{info.compress_size:,} bytes declare {info.file_size:,}, more than compression can make of them"
-        _refuse(what, where, _BOMB)
+    if info.file_size > MOST_GROWTH * info.compress_size + INFLATED_FREELY:
+        what = f"the archive's file grows more than {MOST_GROWTH:,}-fold, from {info.compress_size:,} bytes to "
+        _refuse(f"{what}{info.file_size:,}", where, _BOMB)
 
 
 def _zip_kind(info: zipfile.ZipInfo) -> Kind:
@@ -116,7 +115,7 @@ class _Tar:
     def __init__(self, stream: Stream, name: str, size: int) -> None:
         self._stream = stream
         self._name = name
-        self._left_in_all = MOST_INFLATED * size + INFLATED_FREELY
+        self._left_in_all = MOST_GROWTH * size + INFLATED_FREELY
         self._left = 0
 
     def members(self) -> Iterator[Member]:
@@ -203,7 +202,7 @@ class _Tar:
         chunk = self._stream.read(size)
         self._left_in_all -= len(chunk)
         if self._left_in_all < 0:
-            _refuse(f"the archive grows more than {MOST_INFLATED}-fold", self._name, _BOMB)
+            _refuse(f"the archive grows more than {MOST_GROWTH:,}-fold", self._name, _BOMB)
         return chunk
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlctl.data.batches import BadRow, Batch, Source, SourceInput, given_splits
+from mlctl.data.compressed import MOST_INFLATED
 from mlctl.data.origin import Origin
 from mlctl.errors import DataError
 
@@ -24,8 +25,6 @@ BATCH_BYTES = 4 << 20
 MOST_ARRAYS = 64
 MOST_ROW_BYTES = 256 << 20
 """A batch holds a row at least, so no row may be larger than memory can be asked for."""
-MOST_INFLATED = 1032
-"""Bytes that one byte of a deflate stream can become (zlib's documented limit); more is told by a forged archive."""
 
 DTYPES = {np.dtype(name): name for name in ("uint8", "float32", "int64")}
 RESERVED = ("target", "row")

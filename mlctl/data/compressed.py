@@ -16,6 +16,11 @@ Codec: TypeAlias = Literal["gzip", "zstd"]
 MAGIC: dict[bytes, Codec] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 """How compressed files begin."""
 
+MOST_INFLATED = 1032
+"""Bytes that one byte of a deflate stream can become (zlib's documented limit); more is told by a forged file."""
+INFLATED_FREELY = 1 << 20
+"""Bytes that a file may become whatever its size: small files are mostly headers."""
+
 _SUFFIXES: dict[str, Codec] = {".gz": "gzip", ".zst": "zstd"}
 _AGAIN = "fetch the file again; what is here is damaged"
 

@@ -15,10 +15,9 @@ from struct import unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from mlctl.data.archive_members import INFLATED_FREELY, MOST_INFLATED
 from mlctl.data.batches import Batch, Source, SourceInput, given_splits
 from mlctl.data.classes import ClassNumbers
-from mlctl.data.compressed import Stream, codec_of, opened
+from mlctl.data.compressed import INFLATED_FREELY, MOST_INFLATED, Stream, codec_of, opened
 from mlctl.data.origin import Origin
 from mlctl.data.reading import Pixels
 from mlctl.errors import DataError

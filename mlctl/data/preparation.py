@@ -1,9 +1,11 @@
 """From raw files to arrays per split, in two passes and in memory of a few batches."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from mlctl.data.staging import StagedInput
 from mlctl.data.statistics import DataStatistics, SplitStatistics, Summary
 from mlctl.events import Tell, Warned
 from mlctl.recipe.prepare import SPLITS, RowData
+
+MOST_NAMED: Final = 5
+"""Names in a warning."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ def prepare(reading: Reading, settings: RowData, base: Path, into: Path, seed: i
     with TemporaryDirectory(prefix="staging-", dir=into) as folder:
         staging = Path(folder)
         kind, found = source_of(opened_origins(settings, base, _made(staging / "files"), tell))
+        if empty := kind.empty_folders(found):
+            tell(Warned(f"there are no {kind.name} in {_some(empty)}"))
         source = kind.open(reading, settings, found, classes)
         folders = (into, _made(staging / "rows"))
         gathered = _read(source, settings, base, folders, paced(tell, "prepare", _bytes(found)))
@@ -62,7 +69,7 @@ def prepare(reading: Reading, settings: RowData, base: Path, into: Path, seed: i
     DataStatistics(gathered.bad_rows, gathered.duplicate_rows, statistics).save(into)
     description = _describe(reading, source, gathered, labels, statistics)
     description.save(into)
-    _warn_of_unlearnt(statistics["train"], tell)
+    _warn_of_classes(statistics, tell)
     return Prepared(description, gathered.bad_rows, gathered.duplicate_rows)
 
 
@@ -129,7 +136,19 @@ def _scaling(scale: float, summaries: tuple[Summary, ...]) -> Scaling:
     )
 
 
-def _warn_of_unlearnt(train: SplitStatistics, tell: Tell) -> None:
-    unlearnt = [each.label for each in train.classes if not each.rows]
-    if unlearnt:
-        tell(Warned(f"no row of the train split has the label {', '.join(map(repr, unlearnt[:5]))}"))
+def _warn_of_classes(statistics: dict[str, SplitStatistics], tell: Tell) -> None:
+    """Tell of classes that cannot be learnt, and of those that cannot be both learnt and measured."""
+    learnt = {each.label: each.rows for each in statistics["train"].classes}
+    if unlearnt := [repr(label) for label, rows in learnt.items() if not rows]:
+        tell(Warned(f"no row of the train split has the label {_some(unlearnt)}"))
+    rows: Counter[str] = Counter()
+    for split in statistics.values():
+        rows.update({each.label: each.rows for each in split.classes})
+    if lonely := [repr(label) for label, count in rows.items() if count == learnt[label] == 1]:
+        tell(Warned(f"labels of a single row, which is learnt from and which nothing measures: {_some(lonely)}"))
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from mlctl.data.origin import Origin
@@ -31,6 +31,19 @@ class ImageFiles(SourceKind):
         """
         depths = _depths(origins)
         return tuple(_labelled(each, depths.get(each.listed_in, 0)) for each in origins)
+
+    def empty_folders(self, origins: Sequence[Origin]) -> tuple[str, ...]:
+        """Class folders without an image, in folders that are named as a whole and stand on this disk."""
+        filled: dict[str, set[str]] = {}
+        for each in origins:
+            if each.listed_in and each.inner is not None and not each.alias:
+                filled.setdefault(each.listed_in, set()).add(each.inner.parts[0])
+        return tuple(
+            str(folder)
+            for listed, names in sorted(filled.items())
+            for folder in sorted(Path(listed).iterdir())
+            if folder.is_dir() and not folder.name.startswith(".") and folder.name not in names
+        )
 
     def open(self, reading: Reading, settings: RowData, origins: Sequence[Origin], classes: "ClassNumbers") -> "Source":
         """Pixels of every image, and its class."""

@@ -37,6 +37,10 @@ class SourceKind(ABC):
         """The files, all of this kind, with what their places tell. Raises DataError for a place that tells nothing."""
         return tuple(origins)
 
+    def empty_folders(self, origins: Sequence[Origin]) -> tuple[str, ...]:
+        """Folders of the source in which a file of this kind was to be expected, and none is, sorted."""
+        return ()
+
     @abstractmethod
     def open(self, reading: Reading, settings: RowData, origins: Sequence[Origin], classes: "ClassNumbers") -> "Source":
         """What `reading` asks for, from the files in their order; labels get their numbers from `classes`.

@@ -146,7 +146,8 @@ class Maker:
             folders={name: artifact.folder for name, artifact in inputs.items()},
             fingerprints={name: artifact.manifest.fingerprint for name, artifact in inputs.items()},
             figures={name: artifact.manifest.figures for name, artifact in inputs.items()},
-            company=self._options.company,
+            # Who else is there has no part in a step that one process makes while the others wait.
+            company=self._options.company if planned.step.stage.is_shared_work else ALONE,
         )
 
     def _manifest(

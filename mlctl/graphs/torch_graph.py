@@ -33,20 +33,6 @@ class GivenTensors(nn.Module):
         return {}
 
 
-class StoredTensors(GivenTensors):
-    """Some of a graph's stored tensors as parameters."""
-
-    def __init__(self, model: onnx.ModelProto, names: Collection[str]) -> None:
-        super().__init__()
-        self._order = tuple(each.name for each in model.graph.initializer if each.name in names)
-        self.names = frozenset(self._order)
-        stored = {each.name: each for each in model.graph.initializer}
-        self.weights = nn.ParameterList(nn.Parameter(tensor_of(stored[name])) for name in self._order)
-
-    def forward(self) -> dict[str, Tensor]:
-        return dict(zip(self._order, self.weights, strict=True))
-
-
 @dataclass(frozen=True)
 class _Call:
     """One node at work. Inputs at the places `host` are read on the host; `spent` are tensors that nobody reads after

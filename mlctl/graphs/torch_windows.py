@@ -69,6 +69,15 @@ class Window:
         return tuple(found)
 
 
+def _begun_within(found: Tensor, sizes: tuple[int, ...], pads: Pads, strides: tuple[int, ...]) -> Tensor:
+    """What windows [B, C, S] give without those that begin behind the values of these sizes.
+
+    ONNX has none of them. Neither has torch, but it takes pads that were put around beforehand for values.
+    """
+    counts = (-(-(size + before) // stride) for size, (before, _), stride in zip(sizes, pads, strides, strict=True))
+    return found[(slice(None), slice(None), *(slice(count) for count in counts))]
+
+
 def _flat(pads: Pads) -> list[int]:
     """As torch wants them: the last axis first."""
     return [size for both in reversed(pads) for size in both]
@@ -119,12 +128,14 @@ def _max_pool(attributes: Attributes) -> Operation:
     attributes.require(attributes.outputs == 1, "the places of the largest")
 
     def pooled(values: Tensor) -> Tensor:
+        sizes = tuple(values.shape[2:])
         strides, dilations = window.steps(len(kernel))
-        pads = window.padding(tuple(values.shape[2:]), kernel)
+        pads = window.padding(sizes, kernel)
         even = _even(pads)
         if even is None or any(2 * each > width for each, width in zip(even, kernel, strict=True)):
             values, even = functional.pad(values, _flat(pads), value=-torch.inf), (0,) * len(kernel)
-        return _LARGEST[values.ndim](values, kernel, strides, even, dilations, window.rounds_up)
+        found = _LARGEST[values.ndim](values, kernel, strides, even, dilations, window.rounds_up)
+        return _begun_within(found, sizes, pads, strides)
 
     return pooled
 
@@ -135,17 +146,18 @@ def _mean_pool(attributes: Attributes) -> Operation:
     attributes.require(all(each == 1 for each in window.dilations), "dilations")
 
     def pooled(values: Tensor) -> Tensor:
+        sizes = tuple(values.shape[2:])
         strides, _ = window.steps(len(kernel))
-        pads = window.padding(tuple(values.shape[2:]), kernel)
+        pads = window.padding(sizes, kernel)
         even, pool = _even(pads), _MEANS[values.ndim]
         if even is not None and all(2 * each <= width for each, width in zip(even, kernel, strict=True)):
             return pool(values, kernel, strides, even, window.rounds_up, counts_pads)
-        around = functional.pad(values, _flat(pads))
-        if counts_pads:
-            return pool(around, kernel, strides, 0, window.rounds_up)
-        # A mean over the window, over the mean of what of it lies within.
-        inside = functional.pad(torch.ones_like(values[:1, :1]), _flat(pads))
-        return pool(around, kernel, strides, 0, window.rounds_up) / pool(inside, kernel, strides, 0, window.rounds_up)
+        found = pool(functional.pad(values, _flat(pads)), kernel, strides, 0, window.rounds_up)
+        if not counts_pads:
+            # A mean over the window, over the mean of what of it lies within.
+            inside = functional.pad(torch.ones_like(values[:1, :1]), _flat(pads))
+            found = found / pool(inside, kernel, strides, 0, window.rounds_up)
+        return _begun_within(found, sizes, pads, strides)
 
     return pooled
 

@@ -12,6 +12,42 @@ def is_plain(module: nn.MultiheadAttention) -> bool:
     return module.bias_k is None and module.bias_v is None and not module.add_zero_attn
 
 
+def attended(
+    module: "nn.MultiheadAttention | CutAttention",
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """What `torch.nn.MultiheadAttention.forward` gives for these arguments, in operators that read no width but that of
+    the weights."""
+    has_batch = query.ndim == 3
+    taken = (query, key, value)
+    if not has_batch:
+        taken = (query[None], key[None], value[None])
+    elif not module.batch_first:
+        taken = (query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1))
+    queries, keys, values = _projected(module, taken)
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
+    for mask in (_score_mask(attn_mask, module.num_heads), _padding_mask(key_padding_mask)):
+        if mask is not None:
+            scores = scores.masked_fill(mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    weights = scores.softmax(-1)
+    mixed = functional.dropout(weights, module.dropout, module.training) @ values
+    answers: Tensor = module.out_proj(mixed.transpose(1, 2).flatten(2))
+    if not has_batch:
+        answers, weights = answers[0], weights[0]
+    elif not module.batch_first:
+        answers = answers.transpose(0, 1)
+    if not need_weights:
+        return answers, None
+    return answers, weights.mean(-3) if average_attn_weights else weights
+
+
 class CutAttention(nn.Module):
     """What `torch.nn.MultiheadAttention` computes, with weights of the same names, where heads do not fill the width.
 
@@ -35,56 +71,7 @@ class CutAttention(nn.Module):
         self.out_proj = whole.out_proj
         self.train(whole.training)
 
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-        need_weights: bool = True,
-        attn_mask: Tensor | None = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """As `torch.nn.MultiheadAttention.forward`."""
-        return attended(
-            self, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
-        )
-
-
-def attended(
-    module: nn.MultiheadAttention | CutAttention,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    key_padding_mask: Tensor | None = None,
-    need_weights: bool = True,
-    attn_mask: Tensor | None = None,
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """What `module.forward` gives for these arguments, in operators that read no width but that of the weights."""
-    has_batch = query.ndim == 3
-    taken = (query, key, value)
-    if not has_batch:
-        taken = (query[None], key[None], value[None])
-    elif not module.batch_first:
-        taken = (query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1))
-    queries, keys, values = _projected(module, taken)
-    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
-    for mask in (_score_mask(attn_mask, module.num_heads), _padding_mask(key_padding_mask)):
-        if mask is not None:
-            scores = scores.masked_fill(mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    weights = scores.softmax(-1)
-    mixed = functional.dropout(weights, module.dropout, module.training) @ values
-    answers: Tensor = module.out_proj(mixed.transpose(1, 2).flatten(2))
-    if not has_batch:
-        answers, weights = answers[0], weights[0]
-    elif not module.batch_first:
-        answers = answers.transpose(0, 1)
-    if not need_weights:
-        return answers, None
-    return answers, weights.mean(-3) if average_attn_weights else weights
+    forward = attended
 
 
 def _projected(module: nn.MultiheadAttention | CutAttention, taken: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:

@@ -200,16 +200,16 @@ def composed(first: Structure | None, second: Structure) -> Structure:
         return second
     indices = first.indices()
     for axis, each in second.indices().items():
-        original = Axis(_original(axis.tensor, first.removed), axis.axis)
+        original = Axis(original_name(axis.tensor, first.removed), axis.axis)
         indices[original] = indices[original][each] if original in indices else each
-    counters = first.counters | {_original(path, first.removed): value for path, value in second.counters.items()}
+    counters = first.counters | {original_name(path, first.removed): value for path, value in second.counters.items()}
     return Structure.of(
-        indices, counters, (*first.removed, *(_original(path, first.removed) for path in second.removed))
+        indices, counters, (*first.removed, *(original_name(path, first.removed) for path in second.removed))
     )
 
 
-def _original(path: str, removed: tuple[str, ...]) -> str:
-    """The original name of what is now called `path`: members behind those that were removed had higher numbers."""
+def original_name(path: str, removed: tuple[str, ...]) -> str:
+    """The name that `path` had before modules were `removed`: members of lists behind those had higher numbers."""
     found: list[str] = []
     for part in path.split("."):
         gone = [int(each.rpartition(".")[2]) for each in removed if each.rpartition(".")[0] == ".".join(found)]

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mlctl.compression.pruning.dependencies import dependencies
+from mlctl.compression.pruning.layer_costs import LayerCost, layer_costs
 from mlctl.compression.quantization.calibration_rows import calibration_rows
 from mlctl.data.prepared import PreparedData
 from mlctl.events import Tell
+from mlctl.models.complete import CompleteModel
 from mlctl.models.files import ModelConfig
 from mlctl.recipe.prune import PatternPruning, PruneCommon, StructuredPruning, UnstructuredPruning
 from mlctl.recipe.vocabulary import TASKS as VOCABULARY
@@ -33,6 +36,13 @@ class Ground:
     batch_size: int
     seed: int
 
+    def costs(self, config: ModelConfig, model: CompleteModel) -> dict[str, LayerCost]:
+        """What every layer of a network takes, by its name before any cut."""
+        model = model.to("cpu").eval()
+        example = example_of(self.data.split("train").inputs, config)
+        found = dependencies(model.network, model.preprocess(*example))
+        return layer_costs(model.network, found, config.structure)
+
     def samples(self, count: int, name: str = "train") -> Samples:
         """So many rows of a split, every class with its share where there are classes."""
         split = self.data.split(name)
@@ -53,6 +63,6 @@ def cutting_of(settings: PruneCommon, ground: Ground, latency: Callable[[Cut], f
     if isinstance(settings, StructuredPruning):
         example = example_of(ground.data.split("train").inputs, ground.config)
         batches = partial(ground.batches, settings.samples)
-        return UnitCutting(settings, Seen(ground.objective, example, batches, latency))
+        return UnitCutting(settings, Seen(ground.objective, example, ground.device, batches, latency))
     assert isinstance(settings, UnstructuredPruning | PatternPruning)
     return WeightCutting(settings, partial(ground.samples, settings.samples), tell)

@@ -15,6 +15,9 @@ from mlctl.compression.pruning.protection import protected_layers
 from mlctl.compression.pruning.selection import Rules, Selection, Whole, select, target, whole
 from mlctl.compression.pruning.unit_costs import UnitCosts
 from mlctl.compression.pruning.unit_weights import Scores
+from mlctl.compression.pruning.zeros_that_stay import zeros_that_stay
+from mlctl.errors import StepFailed
+from mlctl.models.complete import CompleteModel
 from mlctl.models.structure import Structure, composed, restructured
 from mlctl.recipe.prune import StructuredPruning
 from mlctl.stages.cutting import Cut, LayerCut
@@ -23,6 +26,7 @@ from mlctl.training.batches import Batch
 from mlctl.training.learner import AfterStep
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -33,8 +37,10 @@ class Seen:
     objective: Objective
     example: "tuple[Tensor, ...]"
     """Two rows of raw inputs, on the host."""
+    device: "torch.device"
+    """Where the network learns."""
     batches: Callable[[], Iterator[Batch]]
-    """Rows of the train split, on the device where the network learns."""
+    """Rows of the train split, on that device."""
     latency: Callable[[Cut], float]
     """The latency of a network as a graph, as a share of that of the network before any cut."""
 
@@ -62,12 +68,21 @@ class UnitCutting:
             layers = _layers(cut.layers, found, selection)
             cut = _restructured(cut, structure_of(cut.model.network, found, selection.kept))
             cut = replace(cut, layers=layers, fixed={**cut.fixed, **unscored})
-        take_batch_statistics(cut.model, self._seen.batches())
+            if done == 1 and all(each.before == each.after for each in layers):
+                raise StepFailed(
+                    "nothing was taken out: what is asked for is less than half a unit, or there already",
+                    next="ask for more, or take the step out of the recipe",
+                )
+        take_batch_statistics(self._placed(cut.model), self._seen.batches())
         return cut
 
     def held(self, cut: Cut) -> AbstractContextManager[AfterStep | None]:
-        """As `Cutting.held`: what is gone cannot come back."""
-        return nullcontext()
+        """As `Cutting.held`: what is gone cannot come back; zeros that were there before stay."""
+        return nullcontext(zeros_that_stay(cut.model.network.parameters()))
+
+    def _placed(self, model: CompleteModel) -> CompleteModel:
+        """The model where the rows are."""
+        return model.to(self._seen.device)
 
     def layers(self, cut: Cut) -> tuple[LayerCut, ...]:
         """As `Cutting.layers`."""
@@ -79,7 +94,7 @@ class UnitCutting:
 
     def _without_blocks(self, so_far: Cut, share: float) -> Cut:
         found = self._costs(so_far).found
-        influences = block_influences(so_far.model, found.blocks, self._seen.batches())
+        influences = block_influences(self._placed(so_far.model), found.blocks, self._seen.batches())
         protected = protected_layers(so_far.model.network, self._settings.protect)
         removed = removable_blocks(influences, share, protected)
         cut = _restructured(so_far, structure_of(so_far.model.network, found, {}, removed))
@@ -87,8 +102,9 @@ class UnitCutting:
 
     def _scores(self, cut: Cut, found: Dependencies) -> tuple[Mapping[str, Scores], dict[str, str]]:
         kind = self._settings.importance
-        batches = self._seen.batches() if kind in LOOKS_AT_ROWS else ()
-        judged = importance(kind, cut.model, found, self._seen.objective, batches)
+        looks = kind in LOOKS_AT_ROWS
+        model, batches = (self._placed(cut.model), self._seen.batches()) if looks else (cut.model, ())
+        judged = importance(kind, model, found, self._seen.objective, batches)
         return judged.scores, dict.fromkeys(judged.unscored, f"importance {kind} says nothing of it")
 
     def _selection(self, cut: Cut, costs: UnitCosts, scores: Mapping[str, Scores], done: float) -> Selection:

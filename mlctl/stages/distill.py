@@ -1,6 +1,7 @@
 """distill: a smaller network learns from a larger one's answers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,9 @@ from mlctl.recipe.vocabulary import TASKS
 from mlctl.stages.artifacts import Data, TrainedModel
 from mlctl.stages.lesson_plan import answers_step, require_teachable
 from mlctl.stages.teacher_source import TeacherSource
-from mlctl.stages.train import require_applicable, require_network
+from mlctl.stages.train import require_applicable, require_network, require_room
 from mlctl.stages.trained_files import training_promises
-from mlctl.stages.wiring import Above, WiringError
+from mlctl.stages.wiring import Above, WiringError, require_all
 
 if TYPE_CHECKING:
     from mlctl.data.prepared import PreparedData
@@ -58,12 +59,14 @@ class Distill(Stage[TrainedModel]):
         data = learnt if learnt and not settings.data else above.data(settings.data)
         if learnt and learnt is not data:
             raise WiringError("data", f"the student of {settings.from_} learnt from {learnt.name}")
-        if settings.student is not None:
-            require_network(settings.student, data, above)
-        source = TeacherSource.wired(settings.teacher, data, above)
-        require_applicable(settings, above.task(data))
-        require_teachable(settings, source, above.task(data))
-        return cls(settings, data, source, student, above)
+        fresh, task = settings.student, above.task(data)
+        require_all(
+            lambda: require_network(fresh, data, above) if fresh else None,
+            lambda: require_applicable(settings, task),
+            lambda: require_room(settings, data, above),
+            lambda: require_teachable(settings, TeacherSource.wired(settings.teacher, data, above), task),
+        )
+        return cls(settings, data, TeacherSource.wired(settings.teacher, data, above), student, above)
 
     def settings(self) -> Mapping[str, Json]:
         """The recipe's settings, the address of a served teacher, and the seed of everything random."""
@@ -90,6 +93,11 @@ class Distill(Stage[TrainedModel]):
         return (*code, *(() if self._answers else self._source.sources()))
 
     @property
+    def is_reproducible(self) -> bool:
+        """Not where a server is asked in every step, which may serve something else tomorrow."""
+        return self._source.url is None or self._answers is not None
+
+    @property
     def imports_code(self) -> bool:
         """Whether the student is the user's own; whose steps its inputs are, the plan knows."""
         return isinstance(self._settings.student, CustomSettings)
@@ -100,6 +108,7 @@ class Distill(Stage[TrainedModel]):
 
     def run(self, work: Work) -> tuple[Figure, ...]:
         """Let the student learn, and write the model, its history and its card."""
+        from mlctl.compression.pruning.zeros_that_stay import zeros_that_stay
         from mlctl.data.prepared import PreparedData
         from mlctl.stages.learning import Lesson, taught
         from mlctl.stages.lessons import initialized, lessons
@@ -116,6 +125,8 @@ class Distill(Stage[TrainedModel]):
         lesson = Lesson(self._settings, self.settings(), self._seed, recipe, step, self._base)
         answers = work.artifact(self._answers).folder if self._answers else None
         with lessons(self._settings, self._source, answers, trained, classroom, seed=self._seed) as beside:
+            if self._student:
+                beside = replace(beside, after_step=zeros_that_stay(trained[1].network.parameters()))
             fitted = taught(lesson, trained, data, work, resume=work.resume, beside=beside)
         return finished_training(trained, fitted, data, folder, work)
 

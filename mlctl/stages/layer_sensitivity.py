@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from math import floor
 from pathlib import Path
 from time import monotonic
 
@@ -9,6 +10,8 @@ from mlctl import __version__
 from mlctl.compression.pruning.batch_statistics import take_batch_statistics
 from mlctl.compression.pruning.dependencies import Dependencies, UnitGroup, dependencies, structure_of
 from mlctl.compression.pruning.importance import LOOKS_AT_ROWS, importance
+from mlctl.compression.pruning.protection import is_protected, protected_layers
+from mlctl.compression.pruning.prunable_weights import PROTECTED
 from mlctl.compression.pruning.removal_order import RemovalOrder
 from mlctl.compression.pruning.unit_weights import Scores
 from mlctl.data.prepared import PreparedData
@@ -88,7 +91,9 @@ class _Layers:
         model.to(self._device)
         batches = self._ground.batches(settings.samples) if settings.importance in LOOKS_AT_ROWS else ()
         judged = importance(settings.importance, model, found, self._ground.objective, batches)
-        groups = [group for group in found.groups if group.name in judged.scores]
+        protected = protected_layers(model.network, settings.protect)
+        whole = {group.name for group in found.groups if is_protected(group, protected)}
+        groups = [group for group in found.groups if group.name in judged.scores and group.name not in whole]
         name, better = self._ground.objective.watched[self._figure]
         return LayerCurves(
             self._question.step,
@@ -101,7 +106,11 @@ class _Layers:
                 LayerCurve(group.name, group.kind, group.count, tuple(self._values(found, group, judged.scores)))
                 for group in self._told(groups)
             ),
-            {**found.fixed, **dict.fromkeys(judged.unscored, f"importance {settings.importance} says nothing of it")},
+            {
+                **found.fixed,
+                **dict.fromkeys(judged.unscored, f"importance {settings.importance} says nothing of it"),
+                **dict.fromkeys(sorted(whole), PROTECTED),
+            },
         )
 
     def _told(self, groups: list[UnitGroup]) -> Iterator[UnitGroup]:
@@ -111,11 +120,14 @@ class _Layers:
 
     def _values(self, found: Dependencies, group: UnitGroup, scores: Mapping[str, Scores]) -> Iterator[float | None]:
         order = RemovalOrder([group], scores, "layer", 1)
+        before = group.count
         for share in SHARES:
-            kept = group.count - round(share * group.count)
-            if kept in (0, group.count):
+            kept = group.count - floor(share * group.count + 0.5)
+            # What cannot be, and what is the same as the share before.
+            if kept in (0, before):
                 yield None
                 continue
+            before = kept
             structure = structure_of(self._model.network, found, {group.name: order.units(group.name, kept)})
             cut = deepcopy(self._model)
             restructured(cut.network, structure)

@@ -19,6 +19,7 @@ from mlctl.recipe.distill import DistillSettings
 from mlctl.stages.learning import Beside
 from mlctl.stages.lesson_plan import imitates_layers
 from mlctl.stages.peers import joined
+from mlctl.stages.same_teacher import require_same_teacher
 from mlctl.stages.teacher_source import TeacherSource
 from mlctl.stages.teachers import Classroom, network_of, open_teacher
 from mlctl.training.precision import choose_precision
@@ -39,7 +40,8 @@ def lessons(
 
     `answers` is the folder of the teacher's answers, None where it is asked in every step. Within the block the
     student's network may hold more than itself; after it, it is the plain student again. Raises what opening a teacher
-    raises, and StepFailed where answers or layers do not fit the student.
+    raises, MachineError where another one is served than when the training began, and StepFailed where answers or
+    layers do not fit the student.
     """
     config, model = trained
     if answers is not None:
@@ -50,6 +52,8 @@ def lessons(
     _, device = joined(classroom.work)
     # The teacher answers in every step, so it computes as fast as its student does.
     teacher = open_teacher(source, classroom, device, choose_precision(settings.precision, device))
+    if source.url:
+        require_same_teacher(source.url, teacher, classroom.work)
     answer_loss = _answer_loss(settings, _whole(config))
     if not imitates_layers(settings):
         yield Beside(AnswersAsked(settings.hard, answer_loss, teacher))

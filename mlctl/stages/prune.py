@@ -13,8 +13,11 @@ from mlctl.recipe.train import TrainSettings
 from mlctl.recipe.vocabulary import TASKS, TaskVocabulary
 from mlctl.stages.artifacts import Data, TrainedModel
 from mlctl.stages.prune_figures import prune_promises
-from mlctl.stages.train import require_applicable
-from mlctl.stages.wiring import Above, WiringError
+from mlctl.stages.train import require_applicable, require_room
+from mlctl.stages.wiring import Above, WiringError, require_all
+
+ROUNDING = 1e-9
+"""What a share of units may be off by: (1 - 0.9) x 5 is less than a half in float64."""
 
 
 class Prune(Stage[TrainedModel]):
@@ -44,10 +47,12 @@ class Prune(Stage[TrainedModel]):
         """The stage as a recipe asks for it."""
         model = above.trained(settings.from_)
         data = above.data_of(model)
-        if settings.finetune:
-            require_applicable(settings.finetune, above.task(data), "finetune.")
-        if isinstance(settings, StructuredPruning):
-            _require_units(settings, model, above)
+        finetune, task = settings.finetune, above.task(data)
+        require_all(
+            lambda: require_applicable(finetune, task, "finetune.") if finetune else None,
+            lambda: require_room(finetune, data, above, "finetune.") if finetune else None,
+            lambda: _require_units(settings, model, above) if isinstance(settings, StructuredPruning) else None,
+        )
         return cls(settings, model, data, TASKS[above.task(data)], above)
 
     def settings(self) -> Mapping[str, Json]:
@@ -65,7 +70,8 @@ class Prune(Stage[TrainedModel]):
 
     def promises(self) -> tuple[Promise, ...]:
         """The watched figures on the validation split before, as cut and now; size, work and speed before and now."""
-        return tuple(prune_promises(self._vocabulary))
+        is_cut_at_once = not getattr(self._settings, "gradual", False)
+        return tuple(prune_promises(self._vocabulary, is_cut_at_once=is_cut_at_once))
 
     def run(self, work: Work) -> tuple[Figure, ...]:
         """Cut, let the network learn again, as often as asked, and measure."""
@@ -89,10 +95,11 @@ def _require_units(settings: StructuredPruning, model: Step[Any], above: Above) 
     network = trained.model if isinstance(trained, TrainSettings) else None
     if network is not None and network.arch == "linear":
         raise WiringError("method", "one linear layer has no units that could be removed; `unstructured` can")
-    if settings.scope != "layer" or settings.ratio is None:
+    if settings.scope != "layer" or settings.ratio is None or settings.protect:
         return
     widths = {CnnSettings: "channels", MlpSettings: "hidden"}
     key = widths.get(type(network)) if network is not None else None
     for width in getattr(network, key) if key else ():
-        if not round(width * (1 - settings.ratio)):
+        # Half a unit and more is one, as where units are chosen.
+        if width * (1 - settings.ratio) < 0.5 - ROUNDING:
             raise WiringError("ratio", f"{settings.ratio:g} would leave nothing of a layer of {width} {key}")

@@ -13,9 +13,12 @@ CUT: Final = "cut"
 SIZES = ("parameters", "sparsity", "flops", "bytes")
 
 
-def prune_promises(vocabulary: TaskVocabulary) -> Iterator[Promise]:
-    """The watched figures on the validation split in all three states; size, work and speed before and now."""
-    for state in (BEFORE, CUT, None):
+def prune_promises(vocabulary: TaskVocabulary, *, is_cut_at_once: bool) -> Iterator[Promise]:
+    """The watched figures on the validation split in all three states; size, work and speed before and now.
+
+    What is cut while it learns is in no state in between.
+    """
+    for state in (BEFORE, CUT, None) if is_cut_at_once else (BEFORE, None):
         yield from (Promise(f"validation_{name}", Kind.METRIC, state) for name in vocabulary.watched)
     for state in (BEFORE, None):
         yield from (Promise(figure, Kind.SIZE, state) for figure in SIZES)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
+from mlctl.compression.pruning.layer_costs import LayerCost
 from mlctl.data.prepared import PreparedData
 from mlctl.digests import jsonable
 from mlctl.engine.figures import Figure, Kind
@@ -22,7 +23,7 @@ from mlctl.stages.cutting_methods import Ground, cutting_of
 from mlctl.stages.learning import Beside, Lesson, split_samples, taught
 from mlctl.stages.peers import joined
 from mlctl.stages.prune_figures import BEFORE, CUT
-from mlctl.stages.pruned_state import Figures, Meter, figures_of
+from mlctl.stages.pruned_state import Exported, Figures, Meter, figures_of
 from mlctl.stages.pruning_steps import PruningSteps
 from mlctl.stages.tokenizer import keep_tokenizer
 from mlctl.stages.trained_files import CARD, HISTORY
@@ -45,6 +46,7 @@ class Pruning:
         """`lesson` is how the network learns again; None where it does not."""
         use_threads(work.threads)
         self._settings = settings
+        self._is_gradual = isinstance(settings, UnstructuredPruning) and settings.gradual
         self._lesson = lesson and replace(lesson, settings=_finetuning(settings, lesson.settings))
         self._work = work
         self._parent = model.folder
@@ -59,22 +61,22 @@ class Pruning:
         self._steps = PruningSteps(work.resume, settings.steps)
         self._before_figures = self._meter.figures(parent, model.folder)
         self._before = self._meter.exported(config, parent)
-        ground = Ground(config, self._data, objective, device, fitting.batch_size, seed)
-        self._cutting = cutting_of(settings, ground, self._share_of_latency, work.tell)
+        self._ground = Ground(config, self._data, objective, device, fitting.batch_size, seed)
+        self._cutting = cutting_of(settings, self._ground, self._share_of_latency, work.tell)
 
     def figures(self) -> tuple[Figure, ...]:
         """Write the model, its structure, its card and `pruning.json`; return what was lost and gained."""
         found = self._steps.latest(self._work.code)
         cut, as_cut = found or self._cut(Cut(*stored_model(self._parent, self._work.code)))
         while True:
-            history = self._learn_again(cut)
+            self._learn_again(cut)
             if cut.step + 1 == self._settings.steps:
                 break
             cut, as_cut = self._cut(cut)
         return (
             *figures_of(self._before_figures, self._before, BEFORE),
-            *figures_of(as_cut, None, CUT),
-            *self._written(cut, history),
+            *(() if self._is_gradual else figures_of(as_cut, None, CUT)),
+            *self._written(cut),
         )
 
     def _cut(self, so_far: Cut) -> tuple[Cut, Figures]:
@@ -90,42 +92,56 @@ class Pruning:
         )
         return cut, found
 
-    def _learn_again(self, cut: Cut) -> str:
-        """The history of the finetuning, as JSON lines; the model is changed in place."""
+    def _learn_again(self, cut: Cut) -> None:
+        """Let the network learn, in place, if it is to."""
         if self._lesson is None:
-            return ""
+            return
         folder = self._steps.training(cut.step)
         trained = cut.config, cut.model
         with self._cutting.held(cut) as after_step:
             beside = Beside(after_step=after_step)
             fitted = taught(self._lesson, trained, self._data, self._work, resume=folder, beside=beside)
-        return fitted.metrics_jsonl
+        self._steps.keep_history(cut.step, fitted.metrics_jsonl)
 
-    def _written(self, cut: Cut, history: str) -> tuple[Figure, ...]:
+    def _written(self, cut: Cut) -> tuple[Figure, ...]:
         """Write all files; the figures of what is in them."""
         folder = self._work.folder
         save_model(folder, cut.config, cut.model.to("cpu").network, self._work.fingerprint)
         keep_tokenizer(self._data_folder, folder)
-        if history:
-            (folder / HISTORY).write_text(history)
+        if self._lesson is not None:
+            (folder / HISTORY).write_text(self._steps.history())
         found, exported = self._meter.figures(cut.model, folder), self._meter.exported(cut.config, cut.model)
         own = tuple(figures_of(found, exported, None))
         (folder / CARD).write_text(model_card(cut.config, self._data.description, own), encoding="utf-8")
-        self._report(self._cutting.layers(cut), cut, found)
+        self._report(self._cutting.layers(cut), cut, (found, exported))
         return (*own, *self._latencies(exported.session))
 
-    def _report(self, layers: tuple[LayerCut, ...], cut: Cut, after: Figures) -> None:
+    def _report(self, layers: tuple[LayerCut, ...], cut: Cut, after: tuple[Figures, Exported]) -> None:
         report = {
             "method": self._settings.model_dump(mode="json")["method"],
             "layers": [asdict(each) for each in layers],
             "fixed": dict(cut.fixed),
-            "before": asdict(self._before_figures),
+            "costs": self._costs(cut),
+            "before": {**asdict(self._before_figures), "flops": self._before.flops},
             "cuts": [asdict(record.figures) for record in self._steps.records()],
-            "after": asdict(after),
+            "after": {**asdict(after[0]), "flops": after[1].flops},
         }
         (self._work.folder / REPORT).write_text(json.dumps(jsonable(report), indent=2) + "\n", encoding="utf-8")
         self._work.choices.update({f"left[{each.layer}]": each.text for each in layers})
         self._work.choices.update({f"whole[{layer}]": why for layer, why in cut.fixed.items()})
+
+    def _costs(self, cut: Cut) -> dict[str, dict[str, tuple[int, int]]]:
+        """Parameters and multiply-adds of every layer, by its name before any cut, before and now."""
+        before = self._ground.costs(*stored_model(self._parent, self._work.code))
+        now = self._ground.costs(cut.config, cut.model)
+        gone = LayerCost(0, 0)
+        return {
+            layer: {
+                "parameters": (cost.parameters, now.get(layer, gone).parameters),
+                "multiply_adds": (cost.multiply_adds, now.get(layer, gone).multiply_adds),
+            }
+            for layer, cost in before.items()
+        }
 
     def _share_of_latency(self, cut: Cut) -> float:
         after = self._meter.exported(cut.config, cut.model).session

@@ -73,6 +73,21 @@ class PruningSteps:
         folder.mkdir(exist_ok=True)
         return folder
 
+    def keep_history(self, step: int, text: str) -> None:
+        """Keep the JSON lines of the training after a cut."""
+        draft = self._folder / "history"
+        draft.write_text(text)
+        draft.replace(self._folder / f"history-{step}")
+
+    def history(self) -> str:
+        """The JSON lines of all trainings, each with the number of its cut, from 1."""
+        lines = [
+            {"cut": step + 1, **json.loads(line)}
+            for step in range(self._count)
+            for line in (self._folder / f"history-{step}").read_text().splitlines()
+        ]
+        return "".join(f"{json.dumps(line)}\n" for line in lines)
+
     def records(self) -> Iterator[Record]:
         """What is said of every cut, in order."""
         for step in range(self._count):

@@ -1,6 +1,6 @@
 """quantize: a float graph becomes one of small integers or halves, and is compared with it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from mlctl.recipe.vocabulary import TASKS
 from mlctl.runtime.machine import this_processor
 from mlctl.stages.artifacts import Data, OnnxModel
 from mlctl.stages.tokenizer import keep_tokenizer
-from mlctl.stages.train import require_applicable
-from mlctl.stages.wiring import Above, WiringError
+from mlctl.stages.train import require_applicable, require_room
+from mlctl.stages.wiring import Above, WiringError, require_all
 
 
 class Quantize(Stage[OnnxModel]):
@@ -50,14 +50,10 @@ class Quantize(Stage[OnnxModel]):
     def promises(self) -> tuple[Promise, ...]:
         """What integers cost and gain."""
         return (
-            Promise("drop", Kind.METRIC),
-            Promise("agreement", Kind.PARITY),
-            Promise("signal_to_noise", Kind.PARITY),
-            Promise("faster_than_parent", Kind.LATENCY),
-            Promise("quantized_nodes", Kind.SIZE),
-            Promise("kept_nodes", Kind.SIZE),
-            Promise("nodes", Kind.SIZE),
-            Promise("bytes", Kind.SIZE),
+            *_promised(Kind.METRIC, "drop"),
+            *_promised(Kind.PARITY, "agreement", "signal_to_noise"),
+            *_promised(Kind.LATENCY, "faster_than_parent"),
+            *_promised(Kind.SIZE, "quantized_nodes", "kept_nodes", "nodes", "bytes"),
         )
 
     def conditions(self) -> tuple[str, ...]:
@@ -91,7 +87,7 @@ class AwareQuantize(Quantize):
         task = above.task(data)
         if not TASKS[task].networks:
             raise WiringError("method", f"there is nothing to learn from: {data.name} holds data for {task}")
-        require_applicable(settings, task)
+        require_all(lambda: require_applicable(settings, task), lambda: require_room(settings, data, above))
         self._aware = settings
         self._base = above.base
         self._title = above.recipe.name, above.name
@@ -100,13 +96,10 @@ class AwareQuantize(Quantize):
         """What integers cost and gain, and how far the graph is from what was trained."""
         return (
             *super().promises(),
-            Promise("static_drop", Kind.METRIC),
-            Promise("parity", Kind.PARITY),
-            Promise("parity_agreement", Kind.PARITY),
-            Promise("max_absolute", Kind.PARITY),
-            Promise("epochs", Kind.METRIC),
-            Promise("kept_epoch", Kind.METRIC),
-            Promise("samples_per_second", Kind.LATENCY),
+            *_promised(Kind.METRIC, "static_drop"),
+            *_promised(Kind.PARITY, "parity", "parity_agreement", "max_absolute"),
+            *_promised(Kind.METRIC, "epochs", "kept_epoch"),
+            *_promised(Kind.LATENCY, "samples_per_second"),
         )
 
     def conditions(self) -> tuple[str, ...]:
@@ -122,3 +115,7 @@ class AwareQuantize(Quantize):
         recipe, step = self._title
         lesson = AwareLesson(self._aware, self.settings(), self._seed, recipe, step, self._base)
         return AwareQuantizing(lesson, self._scheme(), model, data, work).figures()
+
+
+def _promised(kind: Kind, *names: str) -> Iterator[Promise]:
+    return (Promise(each, kind) for each in names)

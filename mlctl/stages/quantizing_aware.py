@@ -6,6 +6,7 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlctl.compression.pruning.zeros_that_stay import zeros_that_stay
 from mlctl.compression.quantization.aware import AwareModel, Distance, aware_model, distance
 from mlctl.compression.quantization.aware_weights import AwareWeights
 from mlctl.compression.quantization.fallback import Kept
@@ -14,7 +15,6 @@ from mlctl.compression.quantization.scheme import Scheme
 from mlctl.compression.quantization.tied_heads import store_turned
 from mlctl.data.prepared import PreparedData
 from mlctl.digests import Json
-from mlctl.engine.company import ALONE
 from mlctl.engine.figures import Figure, Kind
 from mlctl.engine.stage import Work
 from mlctl.events import Note, Warned
@@ -94,8 +94,6 @@ class AwareQuantizing(Quantizing):
 
     def _learn(self, model: AwareModel) -> Fitted:
         lesson, work = self._lesson, self._work
-        if work.company is not ALONE:
-            work.tell(Note("quantization-aware training takes one process; the others wait"))
         training = TrackedTraining(
             recipe=lesson.recipe,
             step=lesson.step,
@@ -116,6 +114,7 @@ class AwareQuantizing(Quantizing):
                 resume=work.resume,
                 tell=work.tell,
                 trackers=trackers,
+                after_step=zeros_that_stay(model.parameters()),
             )
         if fitted.stopped_early:
             work.tell(Note(f"stopped early after epoch {len(fitted.history)} of {lesson.settings.epochs}"))

@@ -1,5 +1,7 @@
 """teach: a teacher answers the train split once, for every student that learns from it."""
 
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +90,7 @@ class Teach(Stage[TeacherAnswers]):
             judged = self._judged(teacher, data, device, work)
             answers = save_answers(teacher, data, Asking(self._top_k, device), work.resume, work.tell)
         for array in answers.form.arrays:
-            (work.resume / f"{array.name}.npy").rename(work.folder / f"{array.name}.npy")
+            _put(work.resume / f"{array.name}.npy", work.folder)
         answers.save(work.folder)
         size = sum(path.stat().st_size for path in work.folder.iterdir())
         rows = Figure("train_rows", Kind.SIZE, answers.rows, "rows")
@@ -120,6 +122,14 @@ class Teach(Stage[TeacherAnswers]):
     def open(self, folder: Path) -> TeacherAnswers:
         """The answers."""
         return TeacherAnswers(folder)
+
+
+def _put(path: Path, folder: Path) -> None:
+    """Let `folder` have the file too: until the artifact is published, a kill shall not cost what can be resumed."""
+    try:
+        os.link(path, folder / path.name)
+    except OSError:  # not every file system lets a file have two names
+        shutil.copyfile(path, folder / path.name)
 
 
 def _warn_of_chance(found: "Measured", by_chance: float | None, is_higher_better: bool, work: Work) -> None:

@@ -13,8 +13,6 @@ from mlctl.stages.artifacts import Data, Model, OnnxModel, TrainedModel
 
 T = TypeVar("T")
 KINDS = {Data: "prepared data", TrainedModel: "a trained model", OnnxModel: "an ONNX model", Model: "a model"}
-
-
 MADE_BY = {
     Data: ("prepare",),
     TrainedModel: ("train", "prune", "distill"),
@@ -41,15 +39,18 @@ class Unwired(WiringError):
 
 
 def require_all(*checks: Callable[[], None]) -> None:
-    """Make every check; raise one WiringError for all that they find."""
+    """Make every check; raise one WiringError for all that they find, Unwired only where they find nothing else."""
     found: list[WiringError] = []
     for check in checks:
         try:
             check()
         except WiringError as error:
             found += [error, *error.others]
+    own = [each for each in found if not isinstance(each, Unwired)]
+    if own:
+        raise WiringError(own[0].key, str(own[0]), own[1:])
     if found:
-        raise WiringError(found[0].key, str(found[0]), found[1:])
+        raise found[0]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,6 @@
 """`mlctl generate` as a process: what it writes, from which model, and how it ends."""
 
 import json
-import os
-import pty
-import select
 import shlex
 import shutil
 import signal
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 from conftest import COMMAND, HEAVY, Lab, finished, kill
 from language_labs import LANGUAGE
+from terminals import on_terminal
 
 ENDLESS = "generate language.yaml --step export --threads 1 --tokens 1000000"
 GREEDY = "generate language.yaml --temperature 0 --threads 1"
@@ -250,28 +248,3 @@ def test_a_terminal_is_given_no_control_characters(language_lab: Lab) -> None:
     assert {"\\x1b", "\\x07", "\\x9b"} <= {shown[place : place + 4] for place in range(len(shown))}
     assert not {"\x1b", "\x07", "\x9b"} & set(shown)
     assert "\t" in shown
-
-
-def on_terminal(lab: Lab, line: str) -> str:
-    """What the command writes to a terminal, whose own line ends are made plain again."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *line.split()],
-        cwd=lab.folder,
-        env={**lab.environment(), "PYTHONUTF8": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-    )
-    os.close(follower)
-    found = b""
-    while select.select([leader], [], [], 60)[0]:
-        try:
-            part = os.read(leader, 4096)
-        except OSError:  # the last one to write has gone
-            break
-        found += part
-    os.close(leader)
-    assert process.wait(timeout=60) == 0
-    return found.decode().replace("\r\n", "\n")

@@ -142,6 +142,17 @@ def test_it_is_found_the_same_way_twice_and_can_be_cut_twice(name: str) -> None:
     assert answers(network, rows).isfinite().all()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_units_that_are_projected_stay_whole_for_torch_wants_them_to_be_more_than_their_answers(count: int) -> None:
+    network, rows = network_of("projected lstm")
+    found = dependencies(network, (rows,))
+    cut = {(place.tensor, place.axis) for group in found.groups for place in group.places}
+    assert ("body.weight_hr_l0", 0) in cut
+    assert not cut & {("body.weight_ih_l0", 0), ("body.weight_hh_l0", 0), ("body.weight_hr_l0", 1)}
+    restructured(network, structure_of(network, found, {each.name: np.arange(count) for each in found.groups}))
+    assert answers(network, rows).shape == (len(rows), 3)
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_a_cut_network_comes_back_from_its_files(name: str, tmp_path: Path) -> None:
     network, rows = network_of(name)

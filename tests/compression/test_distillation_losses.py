@@ -136,7 +136,7 @@ def test_the_true_token_is_always_kept_and_its_place_is_told(
     assert form.name == "kept-tokens"
     values, indices, others = form.reduced(teacher, targets)
     assert (indices.sort(-1).values.diff(dim=-1) > 0).all()
-    stored = (values.half(), indices, others.half())
+    stored = (values.half(), indices.to(torch.uint16), others.half())
     mine, theirs, places = form.compared(student, targets, stored)
     assert torch.equal(indices.gather(-1, places.unsqueeze(-1)).squeeze(-1), targets)
     expected = shares(teacher.double().numpy())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mlctl.compression.distillation.answer_forms import AnswerForm
 from mlctl.compression.distillation.distillation import AnswerLoss
 from mlctl.compression.distillation.layer_imitation import AttentionDistance, Distance, FeatureDistance, LayersImitated
-from mlctl.compression.distillation.layer_outputs import LayerShape, layer_shapes
+from mlctl.compression.distillation.layer_outputs import LayerShape, Watch, layer_shapes
 from mlctl.compression.distillation.layer_pairs import LayerPair, found_pairs, named_pairs
 from mlctl.compression.distillation.starting import start_from
 from mlctl.compression.distillation.teacher import NetworkTeacher
@@ -79,6 +79,21 @@ def test_the_last_blocks_of_every_common_size_are_paired(
     student: NetworkSettings, teacher: NetworkSettings, expected: list[tuple[str, str]]
 ) -> None:
     assert pairs_of(model_of(student), model_of(teacher)) == expected
+
+
+def test_a_layer_is_watched_before_an_activation_works_in_place_with_its_gradients() -> None:
+    torch.manual_seed(2)
+    layer = nn.Linear(4, 5)
+    network = nn.Sequential(layer, nn.ReLU(inplace=True))
+    rows = torch.randn(3, 4)
+    with Watch(network, ["0"]) as watch:
+        network(rows)
+        watched = watch.outputs["0"]
+    expected = layer(rows)
+    assert expected.min() < 0
+    assert torch.equal(watched, expected)
+    mine, wanted = (torch.autograd.grad(each.square().sum(), layer.weight)[0] for each in (watched, expected))
+    assert torch.equal(mine, wanted)
 
 
 def test_layers_over_tokens_are_paired() -> None:

@@ -16,7 +16,7 @@ from mlctl.data.preparation import Prepared, prepare
 from mlctl.data.prepared import PreparedData
 from mlctl.data.reading import Category, Numbers, Pixels, Reading
 from mlctl.errors import DataError
-from mlctl.events import silent
+from mlctl.events import Event, Tell, Warned, silent
 from mlctl.recipe.prepare import RowData
 
 READING = Reading("image-classification", (Pixels("image", (3, 4, 6), standardize="first-axis"),), Category(None))
@@ -33,10 +33,16 @@ def write_folder(base: Path, count: int = 12) -> None:
         write_image(base / "photos" / ("cat", "ant", "dog")[index % 3] / f"{index:03}.png", index)
 
 
-def prepared(base: Path, into: str = "out", **keys: object) -> tuple[Prepared, PreparedData]:
+def prepared(base: Path, into: str = "out", tell: Tell = silent, **keys: object) -> tuple[Prepared, PreparedData]:
     (base / into).mkdir()
     wanted = RowData.model_validate({"task": "any", "source": "photos", "split": {"stratify": True}} | keys)
-    return prepare(READING, wanted, base, base / into, 7, silent), PreparedData.open(base / into)
+    return prepare(READING, wanted, base, base / into, 7, tell), PreparedData.open(base / into)
+
+
+def warnings_of(base: Path, source: str | None = "photos", split: object = None) -> list[str]:
+    events: list[Event] = []
+    prepared(base, "out", events.append, source=source, split=split or {"stratify": True})
+    return [event.text.replace(f"{base}/", "") for event in events if isinstance(event, Warned)]
 
 
 def test_every_image_arrives_with_its_folder_as_class(tmp_path: Path) -> None:
@@ -54,6 +60,32 @@ def test_every_image_arrives_with_its_folder_as_class(tmp_path: Path) -> None:
     train = data.split("train").inputs[0] / 255
     assert result.description.input_scaling[0].mean == pytest.approx(train.mean(axis=(0, 2, 3)), rel=1e-12)
     assert result.description.input_scaling[0].deviation == pytest.approx(train.std(axis=(0, 2, 3)), rel=1e-12)
+
+
+def test_a_class_folder_without_images_is_told_of(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for name in ("bird", "eel/inner", ".hidden"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    (tmp_path / "photos" / "eel" / "notes.txt").write_text("no eels yet")
+    assert warnings_of(tmp_path) == ["there are no files of images in photos/bird, photos/eel"]
+
+
+def test_an_image_deep_in_a_class_folder_fills_it(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for index in range(3):
+        write_image(tmp_path / "photos" / "bird" / "winter" / f"{index}.png", index)
+    assert warnings_of(tmp_path) == []
+
+
+def test_every_folder_that_the_splits_name_is_looked_at(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for index in range(8):
+            write_image(tmp_path / split / "ab"[index % 2] / f"{index}.png", index + 10 * (split == "test"))
+        (tmp_path / split / f"{split}ed").mkdir()
+    files = {"files": {"train": "train", "test": "test"}, "validation": 0.5}
+    assert warnings_of(tmp_path, source=None, split=files) == [
+        "there are no files of images in test/tested, train/trained"
+    ]
 
 
 def test_a_larger_image_is_averaged_down_and_not_sampled(tmp_path: Path) -> None:

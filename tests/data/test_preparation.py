@@ -204,6 +204,30 @@ def test_the_class_balance_of_every_split_is_counted_and_an_unlearnt_class_is_to
     ]
 
 
+def test_a_class_of_one_row_is_told_wherever_it_went(tmp_path: Path) -> None:
+    events: list[Event] = []
+    names = ["train"] * 8 + ["validation", "test"]
+    labels = ["a", "a", "a", "a", "b", "b", "lone", "twice", "twice", "last"]
+    rows = "".join(f"{i},1,1,1,{label},{name}\n" for i, (label, name) in enumerate(zip(labels, names, strict=True)))
+    (tmp_path / "t.csv").write_text(f"p0,p1,p2,p3,c,s\n{rows}")
+    prepared(tmp_path, IMAGES, settings(split={"column": "s"}), tell=events.append)
+    assert [event.text for event in events if isinstance(event, Warned)] == [
+        "no row of the train split has the label 'last'",
+        "labels of a single row, which is learnt from and which nothing measures: 'lone'",
+    ]
+
+
+def test_of_many_such_classes_a_few_are_named(tmp_path: Path) -> None:
+    events: list[Event] = []
+    rows = "".join(f"{i},1,1,1,c{i},train\n" for i in range(8)) + "".join(
+        f"{i},1,1,1,c0,{name}\n" for i, name in enumerate(["validation", "test"])
+    )
+    (tmp_path / "t.csv").write_text(f"p0,p1,p2,p3,c,s\n{rows}")
+    prepared(tmp_path, IMAGES, settings(split={"column": "s"}), tell=events.append)
+    (warned,) = [event.text for event in events if isinstance(event, Warned)]
+    assert warned.endswith(": 'c1', 'c2', 'c3', 'c4', 'c5' and 2 more")
+
+
 def test_progress_ends_at_the_size_of_the_files(tmp_path: Path) -> None:
     events: list[Event] = []
     write_points(tmp_path / "t.csv")

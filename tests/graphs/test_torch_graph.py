@@ -1,6 +1,6 @@
 """Whole graphs in torch: ONNX Runtime's answers, the network's own gradients, and nothing read from the device."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,8 @@ from mlctl.errors import StepFailed
 from mlctl.graphs.export import export
 from mlctl.graphs.learnt_weights import learnt_weights
 from mlctl.graphs.saving import load_graph
-from mlctl.graphs.torch_graph import StoredTensors, TorchGraph, require_gradients, require_runs
+from mlctl.graphs.torch_graph import GivenTensors, TorchGraph, require_gradients, require_runs
+from mlctl.graphs.torch_operator import tensor_of
 from mlctl.models.complete import CompleteModel, InputScaling
 from mlctl.models.table import build
 from mlctl.recipe.networks import (
@@ -103,6 +104,20 @@ def exported(name: str, folder: Path) -> Known:
         open_dimensions=open_dimensions,
     )
     return Known(model, rows, load_graph(found.path))
+
+
+class StoredTensors(GivenTensors):
+    """Some of a graph's stored tensors as parameters."""
+
+    def __init__(self, model: onnx.ModelProto, names: Collection[str]) -> None:
+        super().__init__()
+        self._order = tuple(each.name for each in model.graph.initializer if each.name in names)
+        self.names = frozenset(self._order)
+        stored = {each.name: each for each in model.graph.initializer}
+        self.weights = nn.ParameterList(nn.Parameter(tensor_of(stored[name])) for name in self._order)
+
+    def forward(self) -> dict[str, Tensor]:
+        return dict(zip(self._order, self.weights, strict=True))
 
 
 def learning(graph: onnx.ModelProto) -> TorchGraph:

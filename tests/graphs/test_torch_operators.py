@@ -137,12 +137,25 @@ POOLS: Final[tuple[dict[str, Any], ...]] = (
     {"kernel_shape": [2, 2], "auto_pad": "SAME_LOWER"},
     {"kernel_shape": [2, 2], "ceil_mode": 1, "strides": [2, 2]},
 )
+LAST_WINDOWS: Final[tuple[dict[str, Any], ...]] = (
+    {"kernel_shape": [3, 3], "pads": [2, 2, 2, 2], "strides": [3, 3]},
+    {"kernel_shape": [3, 3], "pads": [2, 1, 2, 1], "strides": [2, 4]},
+    {"kernel_shape": [2, 3], "pads": [0, 0, 1, 2], "strides": [4, 3]},
+    {"kernel_shape": [3, 2], "pads": [1, 1, 1, 1], "strides": [2, 2]},
+)
+"""With `ceil_mode`: torch has one window more than ONNX Runtime for the first three, where pads are put around."""
 WEIGHTS: Final = [normal(2, 12, 4, seed=1), normal(2, 12, 4, seed=2), normal(2, 24, seed=3)]
 
 BESIDE: Final[list[tuple[str, list[npt.NDArray[Any]], dict[str, Any]]]] = [
     *(("MaxPool", [normal(2, 3, 7, 9)], attributes) for attributes in POOLS),
     *(("AveragePool", [normal(2, 3, 7, 9)], attributes) for attributes in POOLS),
     *(("AveragePool", [normal(2, 3, 7, 9)], {**attributes, "count_include_pad": 1}) for attributes in POOLS[:4]),
+    *(("MaxPool", [normal(2, 3, 7, 9)], {**attributes, "ceil_mode": 1}) for attributes in LAST_WINDOWS),
+    *(
+        ("AveragePool", [normal(2, 3, 7, 9)], {**attributes, "ceil_mode": 1, "count_include_pad": counted})
+        for attributes in LAST_WINDOWS
+        for counted in (0, 1)
+    ),
     ("MaxPool", [normal(2, 3, 9)], {"kernel_shape": [3], "dilations": [2]}),
     ("AveragePool", [normal(2, 3, 5, 5, 5)], {"kernel_shape": [2, 2, 2]}),
     ("LayerNormalization", [normal(2, 5, 8), normal(8, seed=1), normal(8, seed=2)], {}),

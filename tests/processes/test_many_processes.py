@@ -258,6 +258,25 @@ def test_under_torchrun_they_join_and_the_leader_alone_does_the_rest(lab: Lab) -
     assert list((lab.store / "work").iterdir()) == []
 
 
+def test_one_process_prunes_while_the_others_wait_and_all_of_them_distil(lab: Lab) -> None:
+    text = (lab.folder / "whole.yaml").read_text().partition("\nexport:")[0]
+    fit = "epochs: 2, batch_size: 16, precision: float32"
+    steps = (
+        f"prune: {{ratio: 0.5, scope: layer, finetune: {{{fit}}}}}",
+        f"distill: {{teacher: train, from: prune, {fit}}}",
+        "export: {}",
+        f"quantize: {{method: qat, {fit}}}",
+    )
+    (lab.folder / "smaller.yaml").write_text("\n".join([text, *steps]) + "\n")
+    found = torchrun(lab, "run", "smaller.yaml", "--threads", "1")
+    assert found.code == 0, found.err
+    # Whichever process comes first makes what is not shared.
+    made = {line.split()[0] for line in found.err.splitlines() if line.split()[1:2] in (["done"], ["reuse"])}
+    assert made == {"prepare", "train", "prune", "distill:teacher", "distill", "export", "quantize"}
+    manifest = json.loads((lab.artifact("whole", "distill") / "manifest.json").read_text())
+    assert manifest["made"]["choices"]["processes"] == "2"
+
+
 def test_under_slurm_they_join(lab: Lab, together: Lab) -> None:
     task = {
         "SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_NNODES": "1",

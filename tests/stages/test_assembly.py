@@ -123,6 +123,16 @@ def test_a_step_that_names_one_with_problems_is_not_blamed_for_it(tmp_path: Path
     ]
 
 
+def test_a_student_is_examined_also_where_its_teacher_has_problems(tmp_path: Path) -> None:
+    teacher = IMAGES.replace("prepare.c", "prepare") + "train: {model: {arch: lstm}}\n"
+    fine = "distill: {teacher: train, model: {arch: cnn}}\n"
+    assert len(problems(tmp_path, teacher, fine)) == 1
+    found = problems(tmp_path, teacher, fine.replace("cnn}", "vit, patch: 3}, augment: {shift: 4, cutout: 5}"))
+    assert [each.split(": ")[1] for each in found] == [
+        "train.model", "distill.model.patch", "distill.augment.shift", "distill.augment.cutout",
+    ]  # fmt: skip
+
+
 def test_a_step_above_the_one_with_problems_is_examined(tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(HEAD + PREPARE + TRAIN + "export: {from: prepare}\n" + "train.b: {epochz: 3}\n" + "export.b: {}\n")

@@ -213,13 +213,77 @@ FILE = TeacherSource(file=Path("teacher.onnx"))
     ],
 )
 def test_what_cannot_be_taught_is_told_before_anything_runs(changes: dict[str, Any], task: str, key: str) -> None:
-    with pytest.raises(WiringError) as refusal:
-        require_teachable(settings(**changes), FILE, task)
-    assert refusal.value.key == key
+    assert refused(settings(**changes), FILE, task) == key
+
+
+def refused(wish: DistillSettings, source: TeacherSource, task: str) -> str | None:
+    """The key that is refused, if any is."""
+    try:
+        require_teachable(wish, source, task)
+    except WiringError as refusal:
+        return refusal.key
+    return None
 
 
 def test_what_can_be_taught_passes(finished_lab: Lab) -> None:
-    for changes in IMAGES:
-        wish = settings(**changes)
-        require_teachable(wish, School(finished_lab).source(wish.teacher), "image-classification")
-    require_teachable(settings(), FILE, "regression")
+    school, wishes = School(finished_lab), [settings(**changes) for changes in IMAGES]
+    found = [refused(wish, school.source(wish.teacher), "image-classification") for wish in wishes]
+    assert found == [None] * len(IMAGES)
+    assert refused(settings(), FILE, "regression") is None
+
+
+def bright(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Logits of two classes, by how bright the halves of raw pixels are."""
+    halves = rows.reshape(len(rows), 2, 8).astype(np.float32).mean(-1)
+    return (halves - halves.mean()) / 4
+
+
+SERVED = Served(bright, ("pixels", "uint8", [-1, 1, 4, 4]), ("scores", "float32", [-1, 2]))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits between attempts to reach a server."""
+    quick = Patience(attempts=2, silence=10.0, pause=lambda seconds: None)
+    monkeypatch.setattr("mlctl.compression.distillation.served_model.ServedModel.__init__.__defaults__", (quick,))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_training_goes_on_with_the_served_teacher_that_it_began_with_and_with_no_other(
+    finished_lab: Lab, tmp_path: Path
+) -> None:
+    school = School(finished_lab)
+    with serving(InferenceWorld(SERVED)) as world:
+        wish = settings(world.url, augment=AugmentSettings(shift=1))
+        whole = Course(school, wish, tmp_path / "whole").learnt()
+        asked = len(world.batches)
+        course = Course(school, wish, tmp_path / "course")
+        world.script = deque([*[as_usual] * (asked - 3), *[refusing(503)] * 9])
+        with pytest.raises(MachineError, match="503"):
+            course.learnt()
+        world.script.clear()
+        world.version = "2"
+        with pytest.raises(MachineError) as refusal:
+            course.learnt()
+        now, before = (f"net version {each} on onnxruntime_onnx at {world.url}" for each in (2, 1))
+        assert refusal.value.what == f"{now} answers now, and {before} did when this training began"
+        assert refusal.value.where == world.url
+        assert refusal.value.next.startswith("serve that one again to go on, or begin anew with `--force STEP`")
+        world.version = "1"
+        found = course.learnt()
+    for name, each in found.model.network.state_dict().items():
+        assert torch.equal(each, whole.model.network.state_dict()[name]), name
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_a_server_taught_in_every_step_may_be_other_bytes_tomorrow(lab: Lab) -> None:
+    recipe = lab.folder / "tiny.yaml"
+    head = recipe.read_text()
+    found = {}
+    for teacher in ("train", "http://localhost:1/v2/models/net"):
+        for extra in ("", ", augment: {shift: 1}"):
+            recipe.write_text(f"{IMAGE_HEAD}distill: {{teacher: '{teacher}', model: {{arch: cnn}}{extra}}}\n")
+            (step,) = (each for each in assemble(load_recipe(recipe)).steps if each.name == "distill")
+            found[teacher[:5], bool(extra)] = step.stage.is_reproducible
+    assert found == {("train", False): True, ("train", True): True, ("http:", False): True, ("http:", True): False}
+    assert head

@@ -196,6 +196,8 @@ def test_sensitivity_draws_every_layer_and_makes_nothing(lab: Lab) -> None:
     [
         ("prune: {ratio: 0.95, scope: layer}", CNN, 2, "0.95 would leave nothing of a layer of 8 channels"),
         ("prune: {ratio: 0.5}", "{arch: linear}", 2, "one linear layer has no units that could be removed"),
+        ("prune: {ratio: 0.0001}", CNN, 4, "nothing was taken out"),
+        ("prune: {ratio: 0.5, finetune: {augment: {cutout: 50}}}", CNN, 2, "prune.finetune.augment.cutout"),
         ("prune: {}", CNN, 2, "exactly one of ratio, parameters, flops and latency says how much"),
         ("prune: {ratio: 0.5, protect: block*, scope: layer}", CNN, 4, "no layer can lose a unit"),
         ("prune: {ratio: 0.5, protect: blocks.7}", CNN, 4, "the network has no such layer"),
@@ -258,3 +260,46 @@ class Net(nn.Module):
         right = torch.relu(self.other(image))
         return self.last(torch.cat((left, right), 1).mean((2, 3)))
 """
+
+
+def zero_share(lab: Lab, step: str) -> float:
+    kernels = [each for each in weights(lab, step).values() if each.ndim >= 2]
+    return sum(int((each == 0).sum()) for each in kernels) / sum(each.size for each in kernels)
+
+
+def test_zeros_stay_where_a_sparse_network_learns_on(lab: Lab) -> None:
+    fit = "epochs: 1, batch_size: 16"
+    lab = with_steps(
+        lab,
+        f"prune: {{method: unstructured, ratio: 0.5, scope: layer, finetune: {{{fit}}}}}",
+        f"distill: {{teacher: train, from: prune, {fit}}}",
+        f"prune.again: {{from: prune, ratio: 0.25, scope: layer, finetune: {{{fit}}}}}",
+        "export: {from: distill}",
+    )
+    lab.json("run small.yaml --threads 1")
+    assert zero_share(lab, "prune") >= 0.499
+    assert zero_share(lab, "distill") >= zero_share(lab, "prune")
+    # What was cut out had its share of the zeros, more or less.
+    assert zero_share(lab, "prune.again") > 0.3
+
+
+def test_a_measured_latency_says_how_much_goes(lab: Lab) -> None:
+    network = "{arch: cnn, channels: [256, 256]}"
+    lab = with_steps(lab, "prune: {latency: 0.7, finetune: null}", network=network)
+    found = figures(lab.json("prune small.yaml --threads 1"), "prune")
+    assert found["flops"] < found["before.flops"]
+
+
+def test_the_report_has_what_every_layer_takes_before_and_now(lab: Lab) -> None:
+    lab = with_steps(lab, "prune: {ratio: 0.5, scope: layer, steps: 2, finetune: {epochs: 2, batch_size: 16}}")
+    verdict = lab.json("prune small.yaml --threads 1")
+    folder = lab.artifact("small", "prune")
+    report = json.loads((folder / "pruning.json").read_text())
+    assert report["costs"]["blocks.1.conv"] == {
+        "parameters": [12 * 8 * 9, 6 * 4 * 9],
+        "multiply_adds": [12 * 8 * 9 * 4, 6 * 4 * 9 * 4],
+    }
+    found = figures(verdict, "prune")
+    assert (report["before"]["flops"], report["after"]["flops"]) == (found["before.flops"], found["flops"])
+    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(each["cut"], each["epoch"]) for each in history] == [(1, 1), (1, 2), (2, 1), (2, 2)]

@@ -94,7 +94,8 @@ class AnswerForm:
         """
         if self.name != "kept-tokens":
             return outputs, rows[0].float(), targets
-        values, indices, others = rows
+        # torch compares and gathers with no uint16.
+        values, indices, others = rows[0], rows[1].long(), rows[2]
         places = (indices == targets.unsqueeze(-1)).int().argmax(-1)
         return coarse(outputs, indices), torch.cat((values, others), -1).float(), places
 

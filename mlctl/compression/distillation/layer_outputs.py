@@ -16,7 +16,10 @@ from mlctl.models.complete import CompleteModel
 class Watch:
     """Keeps what the named layers of a network gave the last time that it answered; `close` lets go of it."""
 
-    def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
+    def __init__(self, network: nn.Module, names: Iterable[str], *, copies: bool = True) -> None:
+        """`copies` keeps what the layers gave, with its gradients, whatever becomes of it in the network; otherwise
+        the layers' own tensors are kept, which an activation behind them may have changed in place."""
+        self._copies = copies
         modules = dict(network.named_modules())
         self.outputs: dict[str, Tensor] = {}
         self._hooks: list[RemovableHandle] = [
@@ -39,7 +42,7 @@ class Watch:
         def keep(module: nn.Module, inputs: Any, outputs: Any) -> None:
             found = tensor_of(outputs)
             if found is not None:
-                self.outputs[name] = found
+                self.outputs[name] = found.clone() if self._copies else found
 
         return keep
 
@@ -77,7 +80,7 @@ def layer_shapes(model: CompleteModel, example: tuple[Tensor, ...]) -> tuple[Lay
     modules = dict(model.network.named_modules())
     was_training = model.training
     model.eval()
-    with Watch(model.network, (name for name in modules if name)) as watch:
+    with Watch(model.network, (name for name in modules if name), copies=False) as watch:
         answer = tensor_of(model.network(*model.preprocess(*example)))
         found = tuple(
             LayerShape(name, tuple(outputs.shape[1:]), _is_repeated(name, modules))

@@ -49,6 +49,9 @@ def _recurrent(
     outputs, after = unseen(lambda: forward(*inputs))
     units = trace.labels.fresh(module.hidden_size)
     answers = trace.labels.fresh(module.proj_size) if module.proj_size else units
+    if module.proj_size:
+        # With as many units as answers torch takes the layer for one without a projection.
+        trace.labels.freeze(units, "must stay more than the answers that they are projected to")
     steps = taken.numel() // taken.shape[-1]
     for layer in range(module.num_layers):
         for way in ("", "_reverse")[: 1 + module.bidirectional]:
