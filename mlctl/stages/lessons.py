@@ -77,6 +77,11 @@ def initialized(source: TeacherSource, model: CompleteModel, classroom: Classroo
     assert source.step is not None
     _, teacher = network_of(source.step, classroom)
     copied = start_from(model.network, teacher.network)
+    if not copied:
+        raise StepFailed(
+            f"no layer of the student has name and shape of one of {source.step.name}",
+            next="take `initialize` out, or choose a student of the teacher's kind",
+        )
     count = len(model.network.state_dict())
     classroom.work.choices["initialized"] = f"{len(copied)} of {count} arrays from {source.step.name}"
     return copied

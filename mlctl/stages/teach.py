@@ -133,7 +133,7 @@ def _put(path: Path, folder: Path) -> None:
 
 
 def _warn_of_chance(found: "Measured", by_chance: float | None, is_higher_better: bool, work: Work) -> None:
-    if by_chance is None or (found.value > by_chance if is_higher_better else found.value < by_chance):
+    if by_chance is None or (found.low > by_chance if is_higher_better else found.high < by_chance):
         return
     work.tell(
         Warned(

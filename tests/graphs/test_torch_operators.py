@@ -139,7 +139,7 @@ POOLS: Final[tuple[dict[str, Any], ...]] = (
 )
 LAST_WINDOWS: Final[tuple[dict[str, Any], ...]] = (
     {"kernel_shape": [3, 3], "pads": [2, 2, 2, 2], "strides": [3, 3]},
-    {"kernel_shape": [3, 3], "pads": [2, 1, 2, 1], "strides": [2, 4]},
+    {"kernel_shape": [3, 3], "pads": [2, 1, 2, 1], "strides": [3, 4]},
     {"kernel_shape": [2, 3], "pads": [0, 0, 1, 2], "strides": [4, 3]},
     {"kernel_shape": [3, 2], "pads": [1, 1, 1, 1], "strides": [2, 2]},
 )

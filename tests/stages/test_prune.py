@@ -264,7 +264,7 @@ class Net(nn.Module):
 
 def zero_share(lab: Lab, step: str) -> float:
     kernels = [each for each in weights(lab, step).values() if each.ndim >= 2]
-    return sum(int((each == 0).sum()) for each in kernels) / sum(each.size for each in kernels)
+    return float(sum((each == 0).sum() for each in kernels) / sum(each.size for each in kernels))
 
 
 def test_zeros_stay_where_a_sparse_network_learns_on(lab: Lab) -> None:

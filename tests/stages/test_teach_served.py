@@ -9,10 +9,12 @@ import numpy.typing as npt
 import pytest
 from conftest import Lab
 from inference_servers import Act, InferenceWorld, Served, as_usual, refusing, serving
-from schools import School, figures, outcome, softmax
+from schools import NAME, School, figures, outcome, softmax
 
 from mlctl.compression.distillation import answering
 from mlctl.data.remote_retrying import Patience
+from mlctl.engine.store import Store
+from mlctl.errors import DiskFull
 from mlctl.events import Note
 
 Rows = npt.NDArray[Any]
@@ -80,6 +82,37 @@ def test_a_teacher_that_goes_away_in_the_middle_is_gone_on_with(school: School) 
         assert outcome(school.ask(world.url)) == "resumed"
         assert sum(world.batches[before + looked :]) == rows - 16
     assert (school.folder / "logits.npy").read_bytes() == whole
+
+
+def test_answers_that_could_not_be_published_are_not_asked_for_again(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = len(school.data.split("train"))
+
+    def full(*_: object) -> None:
+        raise DiskFull("the disk is full")
+
+    with serving(InferenceWorld(PIXELS)) as world:
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "publish", full)
+            assert school.ask(world.url).exit_code == 5
+        asked = sum(world.batches)
+        assert outcome(school.ask(world.url)) == "resumed"
+        # All but the train split is looked at again: held-out rows, and one row for its shape.
+        assert sum(world.batches) - asked == asked - rows
+    np.testing.assert_allclose(softmax(school.answers.arrays[0]), expected(school), atol=2**-8)
+
+
+def test_where_a_file_has_but_one_name_its_copy_is_published(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    with serving(InferenceWorld(PIXELS)) as world:
+        assert school.ask(world.url).failures == ()
+        linked = (school.folder / "logits.npy").read_bytes()
+        monkeypatch.setattr("os.link", refuse)
+        assert outcome(school.ask(world.url, forced=[NAME])) == "ran"
+    assert (school.folder / "logits.npy").read_bytes() == linked
 
 
 def test_answers_of_another_version_are_not_gone_on_with(school: School) -> None:

@@ -47,12 +47,14 @@ def teacher_figures(
 def chance(metric: str, data: PreparedData) -> float | None:
     """The figure of whoever knows the validation targets' frequencies alone; None for a metric without such a figure.
 
-    The share of the most frequent class, the targets' deviation, and a language model's nats for tokens that are all
-    alike.
+    The share of the most frequent class and the entropy of all of them, the targets' deviation, and a language model's
+    nats for tokens that are all alike.
     """
     targets = data.split("validation").targets
-    if metric == "accuracy":
-        return float(np.bincount(targets.astype(np.int64).ravel()).max() / targets.size)
+    if metric in ("accuracy", "log_loss"):
+        shares = np.bincount(targets.astype(np.int64).ravel()) / targets.size
+        known = shares[shares > 0]
+        return float(shares.max() if metric == "accuracy" else -(known * np.log(known)).sum())
     if metric == "rmse":
         return float(targets.astype(np.float64).std())
     if metric == "loss" and data.description.vocabulary:
