@@ -77,7 +77,7 @@ def test_it_leaves_the_static_graph_with_other_weights(finished_lab: Lab, base: 
     assert choices["scheme"] == Manifest.load(static).made.choices["scheme"]
     properties = {each.key: each.value for each in onnx.load(aware / "model.onnx").metadata_props}
     assert json.loads(properties["mlctl.quantization"])["method"] == "qat"
-    assert "quantize.aware.parity <= 0.02" in [gate["text"] for gate in verdict["gates"]]
+    assert "quantize.aware.parity <= 0.01" in [gate["text"] for gate in verdict["gates"]]
 
 
 def test_killed_in_its_training_it_goes_on_to_the_same_bytes(finished_lab: Lab) -> None:
