@@ -104,8 +104,10 @@ class Teach(Stage[TeacherAnswers]):
 
         metrics = TASKS[self._task].metrics
         found = teacher_figures(teacher, data, judged_by(self._task), device)
-        for each in found:
-            _warn_of_chance(each, chance(each.name, data), metrics[each.name] == "higher", work)
+        by_chance = {each.name: chance(each.name, data) for each in found}
+        poor = [each for each in found if _is_chance(each, by_chance[each.name], metrics[each.name] == "higher")]
+        if poor:
+            _warn_of_chance(poor[0], by_chance[poor[0].name], work)
         return tuple(
             Figure(
                 f"validation_{each.name}",
@@ -132,9 +134,12 @@ def _put(path: Path, folder: Path) -> None:
         shutil.copyfile(path, folder / path.name)
 
 
-def _warn_of_chance(found: "Measured", by_chance: float | None, is_higher_better: bool, work: Work) -> None:
-    if by_chance is None or (found.low > by_chance if is_higher_better else found.high < by_chance):
-        return
+def _is_chance(found: "Measured", by_chance: float | None, is_higher_better: bool) -> bool:
+    """Whether the figure's interval does not tell it from that of mere chance."""
+    return by_chance is not None and (found.low <= by_chance if is_higher_better else found.high >= by_chance)
+
+
+def _warn_of_chance(found: "Measured", by_chance: float | None, work: Work) -> None:
     work.tell(
         Warned(
             f"the teacher is no better than chance on the validation split: {found.name} {found.value:.4g}, and "

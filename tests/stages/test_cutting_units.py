@@ -29,24 +29,27 @@ def refusing() -> list[Batch]:
     raise RowsWanted
 
 
-def test_rows_are_met_where_they_lie() -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        StructuredPruning(ratio=0.5, scope="layer"),
+        StructuredPruning(ratio=0.5, importance="activation"),
+        StructuredPruning(ratio=0.5, importance="taylor"),
+    ],
+    ids=lambda settings: settings.importance,
+)
+def test_rows_are_met_where_they_lie(settings: StructuredPruning) -> None:
     config = ModelConfig(
         "image-classification", NETWORK, (ModelInput("image", "uint8", (1, 4, 4)),), 2, (InputScaling(16.0),),
         InputScaling(), ("left", "right"),
     )  # fmt: skip
     model = CompleteModel(build(NETWORK, ((1, 4, 4),), 2), (InputScaling(16.0),), nn.Softmax(1))
-    example = (torch.zeros(2, 1, 4, 4, dtype=torch.uint8),)
 
     def batches() -> Iterator[Batch]:
         assert {each.device for each in model.parameters()} == {ELSEWHERE}
         return iter(refusing())
 
+    example = (torch.zeros(2, 1, 4, 4, dtype=torch.uint8),)
     seen = Seen(CrossEntropy(), example, ELSEWHERE, batches, lambda cut: 1.0)
-    for settings in (
-        StructuredPruning(ratio=0.5, scope="layer"),
-        StructuredPruning(ratio=0.5, importance="activation"),
-        StructuredPruning(ratio=0.5, importance="taylor"),
-    ):
-        model.to_empty(device="cpu")
-        with pytest.raises(RowsWanted):
-            UnitCutting(settings, seen).cut(Cut(config, model), 1.0)
+    with pytest.raises(RowsWanted):
+        UnitCutting(settings, seen).cut(Cut(config, model), 1.0)
