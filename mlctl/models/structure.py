@@ -68,7 +68,8 @@ class Structure:
 
     def indices(self) -> dict[Axis, NDArray[np.int64]]:
         """What stays of every axis that is cut."""
-        return {axis: np.array(each.indices, np.int64) for each in self.kept for axis in each.axes}
+        arrays = ((np.array(each.indices, np.int64), each.axes) for each in self.kept)
+        return {axis: array for array, axes in arrays for axis in axes}
 
 
 _STRUCTURE: Final = TypeAdapter(Structure)

@@ -177,12 +177,17 @@ def structure_of(
         for path, each in zip(groups[name].counters, groups[name].counted, strict=True):
             counters[path] = counters.get(path, _held(network, path)) - each * len(lost)
     sizes = {name: tensor.shape for name, tensor in network.state_dict(keep_vars=True).items()}
-    indices = {
-        axis: np.setdiff1d(np.arange(sizes[axis.tensor][axis.axis]), np.concatenate(each))
-        for axis, each in gone.items()
-    }
+    indices = {axis: _others(sizes[axis.tensor][axis.axis], each) for axis, each in gone.items()}
     changed = {path: value for path, value in counters.items() if value != _held(network, path)}
     return Structure.of(indices, changed, removed)
+
+
+def _others(size: int, gone: Sequence[Indices]) -> Indices:
+    """The indices below `size` that are in none of `gone`, ascending."""
+    stays = np.ones(size, bool)
+    for each in gone:
+        stays[each] = False
+    return np.flatnonzero(stays)
 
 
 def _lost(groups: Mapping[str, UnitGroup], name: str, units: Indices) -> Indices:
