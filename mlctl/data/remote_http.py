@@ -5,24 +5,12 @@ from contextlib import closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Final
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import (
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    getproxies,
-    proxy_bypass,
-)
+from urllib.request import Request
 
-from mlctl import __version__
 from mlctl.data.remote_address import Address
-from mlctl.data.remote_failures import connection_failure, plain
+from mlctl.data.remote_opener import AGENT, no_answer, opener
 from mlctl.data.remote_retrying import TRANSIENT_STATUSES, Transient, retry_after
-from mlctl.errors import DataError, MachineError
+from mlctl.errors import DataError
 from mlctl.units import size_text
 
 CHUNK_BYTES: Final = 1 << 20
@@ -80,54 +68,14 @@ def status_text(status: int) -> str:
         return str(status)
 
 
-class _Unjudged(HTTPErrorProcessor):
-    """Hands every answer on as it is; redirects and refusals are judged here."""
-
-    def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
-        """The answer itself."""
-        return response
-
-    https_response = http_response
-
-
 def _send(address: Address, url: str, headers: Mapping[str, str], silence: float) -> HTTPResponse:
-    opener = OpenerDirector()
-    for handler in (ProxyHandler(_proxies(address, url)), HTTPHandler(), HTTPSHandler(), _Unjudged()):
-        opener.add_handler(handler)
-    named = {"User-Agent": f"mlctl/{__version__}", **headers}
+    request = Request(url, headers={**AGENT, **headers})
     try:
-        response = opener.open(Request(url, headers=named), timeout=silence)
+        response = opener(url, is_loopback=address.is_loopback).open(request, timeout=silence)
     except (OSError, HTTPException) as error:
-        raise _failure(error, address, silence) from error
+        raise no_answer(error, address.shown, silence) from error
     assert isinstance(response, HTTPResponse)
     return response
-
-
-def _proxies(address: Address, url: str) -> dict[str, str]:
-    """The proxies of the environment, by the scheme that they serve."""
-    parts = urlsplit(url)
-    if address.is_loopback or proxy_bypass(parts.hostname or ""):
-        return {}
-    proxy = getproxies().get(parts.scheme)
-    if proxy is None:
-        return {}
-    # urllib would speak HTTP to a proxy of any kind.
-    if urlsplit(proxy).scheme not in ("http", "https") and "://" in proxy:
-        raise MachineError("proxies of this kind cannot be used", where="https_proxy", next="name one with http://")
-    return {parts.scheme: proxy}
-
-
-def _failure(error: OSError | HTTPException, address: Address, silence: float) -> Transient | DataError:
-    """What an attempt that brought no answer comes to."""
-    known = connection_failure(error, address.shown)
-    if known is not None:
-        return known
-    reason = error.reason if isinstance(error, URLError) else error
-    if isinstance(reason, TimeoutError):
-        return Transient(f"the server said nothing for {silence:g} s")
-    if isinstance(reason, ConnectionError):
-        return Transient("the server refuses or closes the connection")
-    return Transient(f"the server cannot be reached ({plain(reason)})")
 
 
 def _check_status(response: HTTPResponse, address: Address) -> None:

@@ -55,12 +55,12 @@ class UnitCutting:
 
     def cut(self, so_far: Cut, done: float) -> Cut:
         """As `Cutting.cut`. Blocks are taken out by the first cut alone, before any unit."""
-        before = self._costs(so_far) if so_far.original is None else None
+        costs = before = self._costs(so_far)
         if self._settings.layers is not None and so_far.step < 0:
-            so_far = self._without_blocks(so_far, self._settings.layers)
-        costs = self._costs(so_far)
+            so_far = self._without_blocks(so_far, before.found, self._settings.layers)
+            costs = self._costs(so_far)
         found = costs.found
-        original = so_far.original or _original(before or costs, costs)
+        original = so_far.original or _original(whole(before), costs)
         cut = replace(so_far, original=original, fixed={**so_far.fixed, **found.fixed})
         if self._settings.has_target:
             scores, unscored = self._scores(cut, found)
@@ -92,8 +92,7 @@ class UnitCutting:
         model = cut.model.to("cpu").eval()
         return UnitCosts(dependencies(model.network, model.preprocess(*self._seen.example)), model.network)
 
-    def _without_blocks(self, so_far: Cut, share: float) -> Cut:
-        found = self._costs(so_far).found
+    def _without_blocks(self, so_far: Cut, found: Dependencies, share: float) -> Cut:
         influences = block_influences(self._placed(so_far.model), found.blocks, self._seen.batches())
         protected = protected_layers(so_far.model.network, self._settings.protect)
         removed = removable_blocks(influences, share, protected)
@@ -133,9 +132,9 @@ def _restructured(cut: Cut, structure: Structure) -> Cut:
     return replace(cut, config=replace(cut.config, structure=composed(cut.config.structure, structure)))
 
 
-def _original(before: UnitCosts, now: UnitCosts) -> Whole:
+def _original(before: Whole, now: UnitCosts) -> Whole:
     """What shares are taken of: the units once blocks are out, whose names are theirs then; all else as it was."""
-    return replace(whole(before), units=whole(now).units)
+    return replace(before, units=whole(now).units)
 
 
 def _layers(before: tuple[LayerCut, ...], found: Dependencies, selection: Selection) -> tuple[LayerCut, ...]:

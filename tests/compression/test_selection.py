@@ -253,7 +253,9 @@ def test_protected_layers_stay_whole(protect: tuple[str, ...], removed: set[str]
 def test_a_protected_layer_that_is_not_there_is_an_error_with_a_suggestion() -> None:
     network, found = chain((3, 8, 2))
     costs = UnitCosts(found, network)
-    with pytest.raises(StepFailed, match=r"'layers\.7', and the network has no such layer; did you mean 'layers\.\d'"):
+    with pytest.raises(
+        StepFailed, match=r"names layers\.7, and the network has no such layer; did you mean 'layers\.\d'"
+    ):
         select(costs, {"layers.0": np.arange(8.0)}, KeptUnits(0.5, whole(costs).units), Rules(protect=("layers.7",)))
 
 

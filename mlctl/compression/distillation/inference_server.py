@@ -5,22 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import Any, Final
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import (
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    getproxies,
-    proxy_bypass,
-)
+from urllib.request import Request
 
-from mlctl import __version__
-from mlctl.data.remote_failures import connection_failure, plain
+from mlctl.data.remote_failures import plain
 from mlctl.data.remote_http import status_text
+from mlctl.data.remote_opener import AGENT, no_answer, opener
 from mlctl.data.remote_retrying import TRANSIENT_STATUSES, Patience, Transient, retry_after
 from mlctl.errors import DataError, MachineError
 from mlctl.events import Note, Tell
@@ -57,7 +46,7 @@ class InferenceServer:
         self.address = address
         self._tell = tell
         self._patience = patience
-        self._opener = _opener(address)
+        self._opener = opener(address.url, is_loopback=address.is_loopback)
 
     def said(self, url: str) -> dict[str, Any]:
         """The JSON object at `url`. Raises what `ask` raises, and DataError for anything else."""
@@ -82,7 +71,7 @@ class InferenceServer:
         failures = 0
         while True:
             try:
-                return self._answered(Request(url, body, headers=dict(headers)))
+                return self._answered(Request(url, body, headers={**AGENT, **headers}))
             except Transient as failure:
                 failures += 1
                 self._wait(failure, failures)
@@ -108,7 +97,6 @@ class InferenceServer:
         self._patience.pause(seconds)
 
     def _answered(self, request: Request) -> Answered:
-        request.add_header("User-Agent", f"mlctl/{__version__}")
         try:
             response = self._opener.open(request, timeout=self._patience.silence)
             assert isinstance(response, HTTPResponse)
@@ -116,7 +104,7 @@ class InferenceServer:
                 content = response.read(MOST_BYTES + 1)
                 is_whole = not response.length or len(content) > MOST_BYTES
         except (OSError, HTTPException) as error:
-            raise self._failure(error) from error
+            raise no_answer(error, self.address.url, self._patience.silence) from error
         if not is_whole:
             raise Transient("the server broke its answer off")
         if len(content) > MOST_BYTES:
@@ -135,36 +123,6 @@ class InferenceServer:
         is_locked = response.status in (401, 403)
         next_step = "let the server answer without a password; mlctl sends none" if is_locked else f"write it as {FORM}"
         raise DataError(said, where=self.address.url, next=next_step)
-
-    def _failure(self, error: OSError | HTTPException) -> Transient | DataError:
-        known = connection_failure(error, self.address.url)
-        if known is not None:
-            return known
-        reason = error.reason if isinstance(error, URLError) else error
-        if isinstance(reason, TimeoutError):
-            return Transient(f"the server said nothing for {self._patience.silence:g} s")
-        if isinstance(reason, ConnectionError):
-            return Transient("the server refuses or closes the connection")
-        return Transient(f"the server cannot be reached ({plain(reason)})")
-
-
-class _Unjudged(HTTPErrorProcessor):
-    """Hands every answer on as it is; what it means is judged elsewhere."""
-
-    def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
-        """The answer itself."""
-        return response
-
-    https_response = http_response
-
-
-def _opener(address: ServedAddress) -> OpenerDirector:
-    hostname = urlsplit(address.url).hostname or ""
-    is_direct = address.is_loopback or proxy_bypass(hostname)
-    opener = OpenerDirector()
-    for handler in (ProxyHandler({} if is_direct else getproxies()), HTTPHandler(), HTTPSHandler(), _Unjudged()):
-        opener.add_handler(handler)
-    return opener
 
 
 def _reason(body: bytes) -> str:

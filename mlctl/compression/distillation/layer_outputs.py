@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mlctl.models.complete import CompleteModel
+from mlctl.training.evaluation_mode import evaluation_mode
 
 
 class Watch:
@@ -78,17 +79,13 @@ def layer_shapes(model: CompleteModel, example: tuple[Tensor, ...]) -> tuple[Lay
     none of them. The model's mode is left as it was.
     """
     modules = dict(model.network.named_modules())
-    was_training = model.training
-    model.eval()
-    with Watch(model.network, (name for name in modules if name), copies=False) as watch:
+    with evaluation_mode(model), Watch(model.network, (name for name in modules if name), copies=False) as watch:
         answer = tensor_of(model.network(*model.preprocess(*example)))
-        found = tuple(
+        return tuple(
             LayerShape(name, tuple(outputs.shape[1:]), _is_repeated(name, modules))
             for name, outputs in watch.outputs.items()
             if outputs is not answer and outputs.ndim in (2, 3, 4) and len(outputs) == len(example[0])
         )
-    model.train(was_training)
-    return found
 
 
 def tensor_of(outputs: Any) -> Tensor | None:

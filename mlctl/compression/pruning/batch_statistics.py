@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mlctl.compression.pruning.evaluation_mode import evaluation_mode
 from mlctl.errors import StepFailed
 from mlctl.models.complete import CompleteModel
 from mlctl.training.batches import Batch
+from mlctl.training.evaluation_mode import evaluation_mode
 
 
 def take_batch_statistics(model: CompleteModel, batches: Iterable[Batch]) -> int:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlctl.compression.pruning.evaluation_mode import evaluation_mode
 from mlctl.errors import StepFailed
 from mlctl.models.complete import CompleteModel
 from mlctl.training.batches import Batch
+from mlctl.training.evaluation_mode import evaluation_mode
 
 ROUNDING = 1e-9
 """What a product of shares may be off by: 0.1 of 30 is not 3 in float64."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mlctl.compression.pruning.dependency_tracing import tensors_in
-from mlctl.compression.pruning.evaluation_mode import evaluation_mode
 from mlctl.models.custom import CODE_FAILURES
 from mlctl.models.structure import Structure, restructured
+from mlctl.training.evaluation_mode import evaluation_mode
 
 
 def unsteady(

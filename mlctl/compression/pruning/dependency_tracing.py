@@ -13,7 +13,7 @@ from mlctl.compression.pruning.dependency_layers import followed_whole
 from mlctl.compression.pruning.dependency_rules import apply_rule
 from mlctl.compression.pruning.dependency_shortcuts import Shortcuts
 from mlctl.compression.pruning.dependency_trace import Call, Trace
-from mlctl.compression.pruning.evaluation_mode import evaluation_mode
+from mlctl.training.evaluation_mode import evaluation_mode
 
 T = TypeVar("T")
 

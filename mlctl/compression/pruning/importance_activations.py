@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from mlctl.compression.pruning.dependencies import Dependencies, Place, UnitGroup
-from mlctl.compression.pruning.evaluation_mode import evaluation_mode
 from mlctl.compression.pruning.unit_weights import Scores, over_mean
 from mlctl.errors import StepFailed
 from mlctl.models.complete import CompleteModel
 from mlctl.training.batches import Batch
+from mlctl.training.evaluation_mode import evaluation_mode
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mlctl.compression.pruning.dependencies import Dependencies
-from mlctl.compression.pruning.evaluation_mode import evaluation_mode
 from mlctl.compression.pruning.unit_weights import AxisSums, Scores, UnitWeights
 from mlctl.models.complete import CompleteModel
 from mlctl.tasks.objective import Objective
 from mlctl.training.batches import Batch
+from mlctl.training.evaluation_mode import evaluation_mode
 
 Gradients: TypeAlias = Literal["taylor", "fisher"]
 

@@ -15,6 +15,7 @@ from mlctl.compression.pruning.prunable_weights import Weight
 from mlctl.compression.pruning.weight_choice import Lengths
 from mlctl.models.complete import CompleteModel
 from mlctl.training.batches import Batches, Samples
+from mlctl.training.evaluation_mode import evaluation_mode
 
 _BATCH: Final = 64
 """Rows that are answered at once: enough for the kernels, and little memory."""
@@ -30,20 +31,17 @@ def input_lengths(model: CompleteModel, weights: Sequence[Weight], samples: Samp
     """
     sums: dict[str, Tensor] = {}
     device = next(model.network.parameters()).device
-    was_training = model.training
     handles = [
         layer.register_forward_pre_hook(_adding(sums, weight.name), with_kwargs=True)
         for weight in weights
         for layer in _listened(weight)
     ]
     try:
-        model.eval()
-        with torch.no_grad(), closing(Batches(samples, _BATCH, device).in_order()) as batches:
+        with evaluation_mode(model), torch.no_grad(), closing(Batches(samples, _BATCH, device).in_order()) as batches:
             for batch in batches:
                 model.raw_outputs(*batch.inputs)
     finally:
         _let_go(handles)
-        model.train(was_training)
     return {weight.name: _per_output(weight, sums[weight.name]) for weight in weights if weight.name in sums}
 
 

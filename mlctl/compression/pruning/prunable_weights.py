@@ -4,15 +4,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from mlctl.compression.pruning.protection import fits, require_matches
 from mlctl.errors import StepFailed
-from mlctl.recipe.wording import did_you_mean, listed
+from mlctl.recipe.wording import listed
 
 _LAYERS: Final = (nn.Linear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _TABLES: Final = (nn.Embedding, nn.EmbeddingBag)
@@ -85,7 +85,8 @@ def prunable_weights(network: nn.Module, protect: Sequence[str] = ()) -> Prunabl
 
     Raises StepFailed for a glob that fits nothing, and where no weight is left.
     """
-    _require_matches(network, protect)
+    modules = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
+    require_matches(protect, [*modules, *(name for name, _ in network.named_parameters())], modules)
     weights: list[Weight] = []
     whole: dict[str, str] = {}
     for parameter, owners in _owned(network):
@@ -103,25 +104,6 @@ def prunable_weights(network: nn.Module, protect: Sequence[str] = ()) -> Prunabl
             next="protect fewer layers, or choose another network",
         )
     return Prunable(tuple(weights), whole)
-
-
-def fits(layer: str, glob: str) -> bool:
-    """Whether a glob over layer names means this layer, or a module that it is part of."""
-    parts = layer.split(".")
-    above = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-    return any(name == glob or fnmatchcase(name, glob) for name in above)
-
-
-def _require_matches(network: nn.Module, protect: Sequence[str]) -> None:
-    modules = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
-    names = [*modules, *(name for name, _ in network.named_parameters())]
-    missing = [glob for glob in protect if not any(fits(name, glob) for name in names)]
-    if missing:
-        meant = did_you_mean(missing[0], modules) or f"; its layers are {listed(modules)}"
-        raise StepFailed(
-            f"`protect` names {listed(missing)}, and the network has no such layer{meant}",
-            next="mend `protect`, or take the name out of it",
-        )
 
 
 def _owned(network: nn.Module) -> Iterator[tuple[nn.Parameter, tuple[_Owner, ...]]]:
