@@ -1,6 +1,6 @@
 """Commands that try what a stage's steps could do: what they read is made, they themselves are not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,25 @@ class Exploration:
                 "no file can be written there", where=self.image, next="name a file in a folder that is there"
             )
 
-    def prepared(self) -> Verdict:
+    def image_of(self, step: str, otherwise: Callable[[Path, str, str], Path]) -> Path:
+        """The file for a step's image: the one that was named, or what `otherwise` says for store, recipe and step."""
+        return self.image or otherwise(self.session.store.root, self.session.life.name, step)
+
+    def verdict(self, explore: Callable[[Mapping[str, Path], Tell], Verdict]) -> Verdict:
+        """What `explore` finds, given the folders of what the steps read by name; or why that could not be made."""
+        made = self._prepared()
+        if made.exit_code != 0:
+            return made
+        folders = {result.step: Path(result.folder) for result in made.steps if result.folder}
+        return self._explored(lambda tell: explore(folders, tell))
+
+    def _prepared(self) -> Verdict:
         """What the steps read, made."""
         read = [each.name for step in self.steps for each in step.stage.inputs().values()]
         plan = self.session.plan(self.session.life.closure(read))
         return self.session.run(self.stage, plan, self.options, self.output)
 
-    def explored(self, explore: Callable[[Tell], Verdict]) -> Verdict:
+    def _explored(self, explore: Callable[[Tell], Verdict]) -> Verdict:
         """What `explore` finds, or that it was interrupted."""
         try:
             with raising_interrupts() as interrupts, self.output.telling(self.session.life) as tell:

@@ -1,12 +1,14 @@
 """`mlctl train --find-lr`: the data is prepared where it was not yet, and every train step's rates are tried."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlctl.cli.exploring import Exploration
 from mlctl.cli.output import Output
 from mlctl.cli.session import Session
 from mlctl.engine.making import RunOptions
+from mlctl.engine.verdict import Verdict
+from mlctl.events import Tell
 from mlctl.recipe.train import TrainSettings
 from mlctl.stages.range_tests import RateQuestion, RateVerdict, image_path, require_one_process
 
@@ -24,13 +26,14 @@ def find_lr(session: Session, options: RunOptions, output: Output, image: Path |
     session.needed_for(STAGE)
     exploration = Exploration(STAGE, TrainSettings, session, options, output, image)
     exploration.require_possible()
-    verdict = exploration.prepared()
-    if verdict.exit_code == 0:
+
+    def found(folders: Mapping[str, Path], tell: Tell) -> Verdict:
         from mlctl.stages.finding import find_rates
 
-        questions = tuple(_questions(exploration, {result.step: result.folder for result in verdict.steps}))
-        seed = session.recipe.seed
-        verdict = exploration.explored(lambda tell: find_rates(session.path, questions, seed, options, tell))
+        questions = tuple(_questions(exploration, folders))
+        return find_rates(session.path, questions, session.recipe.seed, options, tell)
+
+    verdict = exploration.verdict(found)
     if isinstance(verdict, RateVerdict) and not output.as_json:
         from mlctl.cli.finding_view import show_curves
 
@@ -38,12 +41,9 @@ def find_lr(session: Session, options: RunOptions, output: Output, image: Path |
     return output.finish(verdict)
 
 
-def _questions(exploration: Exploration, folders: dict[str, str | None]) -> Iterator[RateQuestion]:
-    session = exploration.session
+def _questions(exploration: Exploration, folders: Mapping[str, Path]) -> Iterator[RateQuestion]:
     for step in exploration.steps:
-        settings = session.recipe.step(step.name).settings
+        settings = exploration.session.recipe.step(step.name).settings
         assert isinstance(settings, TrainSettings)
-        folder = folders[step.stage.inputs()["data"].name]
-        assert folder  # it was prepared without a failure
-        image = exploration.image or image_path(session.store.root, session.life.name, step.name)
-        yield RateQuestion(step.name, settings, Path(folder), image)
+        data = folders[step.stage.inputs()["data"].name]
+        yield RateQuestion(step.name, settings, data, exploration.image_of(step.name, image_path))

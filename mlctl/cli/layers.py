@@ -1,13 +1,15 @@
 """`mlctl prune --sensitivity`: the model is trained where it was not yet, and units of each layer are taken out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlctl.cli.exploring import Exploration
 from mlctl.cli.output import Output
 from mlctl.cli.session import Session
 from mlctl.engine.making import RunOptions
+from mlctl.engine.verdict import Verdict
 from mlctl.errors import UsageError
+from mlctl.events import Tell
 from mlctl.recipe.prune import StructuredPruning
 from mlctl.stages.layer_curves import LayerQuestion, LayerVerdict, image_path
 
@@ -28,13 +30,14 @@ def show_sensitivity(session: Session, options: RunOptions, output: Output, imag
         raise UsageError(
             "no prune step of the recipe takes out units", where=session.path, next="give one `method: structured`"
         )
-    verdict = exploration.prepared()
-    if verdict.exit_code == 0:
+
+    def found(folders: Mapping[str, Path], tell: Tell) -> Verdict:
         from mlctl.stages.layer_sensitivity import layer_sensitivity
 
-        questions = tuple(_questions(exploration, {result.step: result.folder for result in verdict.steps}))
-        seed = session.recipe.seed
-        verdict = exploration.explored(lambda tell: layer_sensitivity(session.path, questions, seed, options, tell))
+        questions = tuple(_questions(exploration, folders))
+        return layer_sensitivity(session.path, questions, session.recipe.seed, options, tell)
+
+    verdict = exploration.verdict(found)
     if isinstance(verdict, LayerVerdict) and not output.as_json:
         from mlctl.cli.layers_view import show_layers
 
@@ -42,13 +45,9 @@ def show_sensitivity(session: Session, options: RunOptions, output: Output, imag
     return output.finish(verdict)
 
 
-def _questions(exploration: Exploration, folders: dict[str, str | None]) -> Iterator[LayerQuestion]:
-    session = exploration.session
+def _questions(exploration: Exploration, folders: Mapping[str, Path]) -> Iterator[LayerQuestion]:
     for step in exploration.steps:
-        settings = session.recipe.step(step.name).settings
+        settings = exploration.session.recipe.step(step.name).settings
         assert isinstance(settings, StructuredPruning)
         model, data = (folders[step.stage.inputs()[role].name] for role in ("model", "data"))
-        assert model  # they were made without a failure
-        assert data
-        image = exploration.image or image_path(session.store.root, session.life.name, step.name)
-        yield LayerQuestion(step.name, settings, Path(model), Path(data), image)
+        yield LayerQuestion(step.name, settings, model, data, exploration.image_of(step.name, image_path))

@@ -21,7 +21,8 @@ from mlctl.runtime.answers import first_rows
 from mlctl.stages.artifacts import Data, Model, OnnxModel, TrainedModel
 from mlctl.stages.evaluated_models import EvaluatedModels
 from mlctl.stages.forms import NAME_THE_DATA, Form, code_folder
-from mlctl.stages.measuring import PARENT_SPEED, Asked, Measuring
+from mlctl.stages.measuring import Asked, Measuring
+from mlctl.stages.parent_speed import FASTER
 from mlctl.tasks.pairing import metric_difference
 from mlctl.tasks.table import TASKS
 
@@ -122,7 +123,7 @@ def _figures(models: Mapping[str, Model], data: Path, settings: EvalSettings, wo
     metrics = tuple(dict.fromkeys((*vocabulary.default, vocabulary.main)))
     asked = Asked(settings, metrics, vocabulary.main, dict.fromkeys(others, first))
     found = Measuring(asked, work, Data(data), models).figures()
-    return tuple(replace(each, figure="faster_than_first") if each.figure == PARENT_SPEED else each for each in found)
+    return tuple(replace(each, figure="faster_than_first") if each.figure == FASTER else each for each in found)
 
 
 def _against_first(

@@ -83,7 +83,7 @@ def taught(
     require_answers(model, config, train.inputs)
     if lesson.settings.compile and device.type == "cpu":
         work.tell(Note("on a CPU torch.compile takes longer to build most networks than it ever saves"))
-    with named_mistakes(config), _trackers(lesson, work, resume) as trackers:
+    with named_mistakes(config), trackers_of(lesson, work, resume) as trackers:
         fitted = fit(
             model,
             train,
@@ -115,7 +115,7 @@ def split_samples(data: PreparedData, name: str, config: ModelConfig, guides: tu
     return samples
 
 
-def _trackers(lesson: Lesson, work: Work, resume: Path) -> Trackers:
+def trackers_of(lesson: Lesson, work: Work, resume: Path) -> Trackers:
     """Who hears of every epoch; of several processes, the leader alone speaks."""
     if work.company.is_follower:
         return Trackers()

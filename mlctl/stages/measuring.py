@@ -19,6 +19,7 @@ from mlctl.runtime.answers import answer
 from mlctl.runtime.latency import measure_latency, summary
 from mlctl.stages.artifacts import Data, Model, OnnxModel
 from mlctl.stages.evaluated_models import EvaluatedModels
+from mlctl.stages.parent_speed import parent_speed
 from mlctl.stages.tokenizer import require_same_tokens
 from mlctl.tasks.pairing import metric_difference
 from mlctl.tasks.table import TASKS
@@ -28,7 +29,6 @@ from mlctl.training.trained import parameter_count, stored_model
 ANSWER_BATCH = 256
 WARMUP_ROUNDS = 5
 BOOTSTRAP_SEED = 0
-PARENT_SPEED = "faster_than_parent"
 
 
 @dataclass(frozen=True)
@@ -172,16 +172,7 @@ class Measuring:
             warning = f"{name} is slower than {parent}: x {found.ratio:.2f} at batch {batches[found.column]}"
             self._work.choices[f"slower[{name}]"] = warning
             self._work.tell(Warned(warning))
-        return Figure(
-            PARENT_SPEED,
-            Kind.LATENCY,
-            found.ratio,
-            model=name,
-            better="higher",
-            low=found.interval.low,
-            high=found.interval.high,
-            confidence=confidence,
-        )
+        return parent_speed(found, confidence, name)
 
     def _better(self, metric: str) -> Direction:
         known = VOCABULARY[self._task.name].metrics

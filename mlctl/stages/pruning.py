@@ -21,6 +21,7 @@ from mlctl.stages.card import model_card
 from mlctl.stages.cutting import Cut, LayerCut
 from mlctl.stages.cutting_methods import Ground, cutting_of
 from mlctl.stages.learning import Beside, Lesson, split_samples, taught
+from mlctl.stages.parent_speed import parent_speed
 from mlctl.stages.peers import joined
 from mlctl.stages.prune_figures import BEFORE, CUT
 from mlctl.stages.pruned_state import Exported, Figures, Meter, figures_of
@@ -62,6 +63,7 @@ class Pruning:
         self._before_figures = self._meter.figures(parent, model.folder)
         self._before = self._meter.exported(config, parent)
         self._ground = Ground(config, self._data, objective, device, fitting.batch_size, seed)
+        self._costs_before = self._ground.costs(config, parent)
         self._cutting = cutting_of(settings, self._ground, self._share_of_latency, work.tell)
 
     def figures(self) -> tuple[Figure, ...]:
@@ -132,7 +134,7 @@ class Pruning:
 
     def _costs(self, cut: Cut) -> dict[str, dict[str, tuple[int, int]]]:
         """Parameters and multiply-adds of every layer, by its name before any cut, before and now."""
-        before = self._ground.costs(*stored_model(self._parent, self._work.code))
+        before = self._costs_before
         now = self._ground.costs(cut.config, cut.model)
         gone = LayerCost(0, 0)
         return {
@@ -161,15 +163,7 @@ class Pruning:
         found = faster_than(seconds[0], seconds[1], confidence=CONFIDENCE, seed=0)
         if isinstance(self._settings, StructuredPruning) and found.interval.high < 1:
             self._warn(found.ratio)
-        yield Figure(
-            "faster_than_parent",
-            Kind.LATENCY,
-            found.ratio,
-            better="higher",
-            low=found.interval.low,
-            high=found.interval.high,
-            confidence=CONFIDENCE,
-        )
+        yield parent_speed(found, CONFIDENCE)
 
     def _warn(self, ratio: float) -> None:
         warning = (

@@ -28,6 +28,7 @@ from mlctl.runtime.generation import DECODER_NAME
 from mlctl.runtime.latency import Floats, measure_latency, summary
 from mlctl.runtime.session import OnnxSession
 from mlctl.stages.artifacts import Data, OnnxModel
+from mlctl.stages.parent_speed import parent_speed
 from mlctl.stages.quantization_judge import CONFIDENCE, Judge
 from mlctl.stages.quantizers import FIXED_RANGES, Making, require_nodes
 from mlctl.stages.quantizing_decoder import quantized_decoder
@@ -186,15 +187,7 @@ class Quantizing:
         found = faster_than(parent, seconds, confidence=CONFIDENCE, seed=0)
         if found.interval.high < 1:
             self._work.tell(Warned(f"the quantized graph is slower than its parent: x {found.ratio:.2f} on one row"))
-        return Figure(
-            "faster_than_parent",
-            Kind.LATENCY,
-            found.ratio,
-            better="higher",
-            low=found.interval.low,
-            high=found.interval.high,
-            confidence=CONFIDENCE,
-        )
+        return parent_speed(found, CONFIDENCE)
 
     def _session(self, model: "ModelProto") -> OnnxSession:
         return OnnxSession(serialized(model), threads=self._work.threads)

@@ -1,9 +1,8 @@
 """The work of quantization-aware training: the static graph learns, and is written back and measured."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import nan
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlctl.compression.pruning.zeros_that_stay import zeros_that_stay
@@ -14,7 +13,6 @@ from mlctl.compression.quantization.quantizer import Quantizer
 from mlctl.compression.quantization.scheme import Scheme
 from mlctl.compression.quantization.tied_heads import store_turned
 from mlctl.data.prepared import PreparedData
-from mlctl.digests import Json
 from mlctl.engine.figures import Figure, Kind
 from mlctl.engine.stage import Work
 from mlctl.events import Note, Warned
@@ -24,13 +22,13 @@ from mlctl.graphs.torch_graph import require_gradients
 from mlctl.recipe.quantize import AwareQuantization
 from mlctl.runtime.answers import first_rows, in_batches, rows_at_once
 from mlctl.stages.artifacts import Data, OnnxModel
+from mlctl.stages.learning import Lesson, trackers_of
 from mlctl.stages.quantizing import Quantizing
 from mlctl.tasks.table import TASKS
 from mlctl.training.batches import Samples
 from mlctl.training.loop import Fitted, fit
 from mlctl.training.processes import device_at
 from mlctl.training.targets import require_learnable
-from mlctl.training.tracking import TrackedTraining, make_trackers
 from mlctl.training.trained import as_callable, use_threads
 
 if TYPE_CHECKING:
@@ -42,16 +40,10 @@ EXAMPLE_ROWS = 2
 
 
 @dataclass(frozen=True)
-class AwareLesson:
-    """A step as its recipe asks for it: its settings, all of them that decide the bytes, and what it is called."""
+class AwareLesson(Lesson):
+    """The lesson of a graph that knows its rounding."""
 
     settings: AwareQuantization
-    resolved: Mapping[str, Json]
-    seed: int
-    recipe: str
-    step: str
-    base: Path
-    """The folder of the recipe."""
 
 
 class AwareQuantizing(Quantizing):
@@ -94,15 +86,7 @@ class AwareQuantizing(Quantizing):
 
     def _learn(self, model: AwareModel) -> Fitted:
         lesson, work = self._lesson, self._work
-        training = TrackedTraining(
-            recipe=lesson.recipe,
-            step=lesson.step,
-            fingerprint=work.fingerprint,
-            settings=lesson.resolved,
-            base=lesson.base,
-            resume=work.resume,
-        )
-        with make_trackers(lesson.settings.track, training, work.tell) as trackers:
+        with trackers_of(lesson, work, work.resume) as trackers:
             fitted = fit(
                 model,
                 self._samples("train"),
