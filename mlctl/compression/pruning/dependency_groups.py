@@ -36,7 +36,7 @@ class _Entries:
     axes: Labels
     indices: Labels
 
-    def where(self, chosen: NDArray[np.bool_]) -> "_Entries":
+    def where(self, chosen: NDArray[np.bool_] | Labels) -> "_Entries":
         return _Entries(self.roots[chosen], self.axes[chosen], self.indices[chosen])
 
 
@@ -54,8 +54,10 @@ def alike(trace: Trace, frozen: Sequence[int]) -> Iterator[Alike]:
     np.add.at(signatures, inverse, random[entries.axes])
     used = {(name, axis): order for order, (name, axis) in enumerate(trace.outputs)}
     of_entries = signatures[inverse]
-    for signature in dict.fromkeys(of_entries.tolist()):
-        together = entries.where(of_entries == signature)
+    order = np.argsort(of_entries, kind="stable")
+    starts = np.flatnonzero(np.diff(of_entries[order])) + 1
+    for chosen in sorted(np.split(order, starts), key=lambda each: int(each[0])):
+        together = entries.where(chosen)
         if any((names[each][0].name, names[each][1]) in used for each in np.unique(together.axes).tolist()):
             yield _together(together, names, used)
 
