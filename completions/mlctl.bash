@@ -4,10 +4,10 @@
 # Sets what a command takes: its options, its first argument and those after it.
 _mlctl_arguments_of() {
   case $1 in
-    '') options='--version --help' first='choice run prepare train prune distill export quantize eval serve plan show init schema verify gc doctor inspect bench compare generate debug' ;;
+    '') options='--version --help' first='choice run prepare train prune distill export quantize eval serve plan show init schema verify gc doctor inspect bench compare generate publish models promote rollback token debug' ;;
     run)
       options='--set --store --until --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
-    prepare | distill | eval | serve)
+    prepare | distill | eval)
       options='--set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
     train)
       options='--find-lr --output --nproc-per-node --nnodes --rdzv-endpoint --set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
@@ -15,6 +15,8 @@ _mlctl_arguments_of() {
       options='--sensitivity --output --set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
     export | quantize)
       options='--from --data --output --set --store --force --keep-going --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
+    serve)
+      options='--repository --step --name --host --port --grpc-port --workers --intra-op-threads --runtime --device --tokens --certificate --key --audit --selftest --set --store --force --threads --allow-code --json --quiet --debug --help' first='path' later='override' ;;
     plan)
       options='--set --store --until --force --json --debug --help' first='recipe' later='override' ;;
     show)
@@ -37,19 +39,32 @@ _mlctl_arguments_of() {
       options='--data --store --split --batch --rounds --runtime --device --allow-code --json --markdown --quiet --debug --help' first='path' later='path' ;;
     generate)
       options='--prompt --step --tokens --temperature --top-k --top-p --seed --set --store --device --threads --allow-code --json --quiet --debug --help' first='recipe' later='override' ;;
+    publish)
+      options='--to --as --name --step --again --set --store --force --device --threads --allow-code --json --junit --quiet --debug --help' first='recipe' later='override' ;;
+    models)
+      options='--json --debug --help' first='folder' later='anything' ;;
+    promote | rollback)
+      options='--as --repository --json --debug --help' first='anything' later='' ;;
+    token)
+      options='--tokens --model --admin --rate --expires --debug --help --json' first='choice create list revoke' later='anything' ;;
     debug)
       options='--data --store --rows --tolerance --all --allow-code --json --debug --help' first='choice parity' later='path' ;;
   esac
 }
 
-# Prints what an option is given; nothing for a flag.
+# Prints what an option of the command is given; nothing for a flag.
 _mlctl_value_of() {
   case $1 in
     --set) echo 'override' ;;
     --store) echo 'folder' ;;
     --until) echo 'step' ;;
     --force) echo 'step' ;;
-    --device) echo 'choice auto cpu cuda tensorrt' ;;
+    --device)
+      case $command in
+        run | prepare | train | prune | distill | export | quantize | eval | verify | bench | compare | generate | publish) echo 'choice auto cpu cuda tensorrt' ;;
+        serve) echo 'choice cpu cuda tensorrt' ;;
+      esac
+      ;;
     --threads) echo 'anything' ;;
     --junit) echo 'path' ;;
     --output | -o) echo 'path' ;;
@@ -58,20 +73,45 @@ _mlctl_value_of() {
     --rdzv-endpoint) echo 'anything' ;;
     --from) echo 'path' ;;
     --data) echo 'recipe' ;;
+    --repository) echo 'folder' ;;
+    --step) echo 'step' ;;
+    --name) echo 'anything' ;;
+    --host) echo 'anything' ;;
+    --port) echo 'anything' ;;
+    --grpc-port) echo 'anything' ;;
+    --workers) echo 'anything' ;;
+    --intra-op-threads) echo 'anything' ;;
+    --runtime)
+      case $command in
+        serve) echo 'choice onnxruntime openvino' ;;
+        bench | compare) echo 'choice auto onnxruntime openvino' ;;
+      esac
+      ;;
+    --tokens)
+      case $command in
+        serve | token) echo 'path' ;;
+        generate) echo 'anything' ;;
+      esac
+      ;;
+    --certificate) echo 'path' ;;
+    --key) echo 'path' ;;
+    --audit) echo 'path' ;;
     --target) echo 'anything' ;;
     --seed) echo 'anything' ;;
     --open-size) echo 'anything' ;;
     --batch) echo 'anything' ;;
     --rounds) echo 'anything' ;;
-    --runtime) echo 'choice auto onnxruntime openvino' ;;
     --gate) echo 'anything' ;;
     --split) echo 'choice train validation test' ;;
     --prompt) echo 'anything' ;;
-    --step) echo 'step' ;;
-    --tokens) echo 'anything' ;;
     --temperature) echo 'anything' ;;
     --top-k) echo 'anything' ;;
     --top-p) echo 'anything' ;;
+    --to) echo 'folder' ;;
+    --as) echo 'anything' ;;
+    --model) echo 'anything' ;;
+    --rate) echo 'anything' ;;
+    --expires) echo 'anything' ;;
     --rows) echo 'anything' ;;
     --tolerance) echo 'anything' ;;
   esac
@@ -147,9 +187,9 @@ _mlctl_read_arguments() {
       [[ $(_mlctl_value_of "${words[i]}") ]] && option_before=${words[i]}
     else
       arguments+=("${words[i]}")
+      ((i > at)) || command=${arguments[0]}
     fi
   done
-  ((place == 0)) || command=${arguments[0]}
   recipe=${arguments[1]-}
 }
 

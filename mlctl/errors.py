@@ -3,7 +3,6 @@
 MlctlError (an Exception)
 ├── UsageError             2   the command line asks for something that cannot be
 │   └── RecipeError        2   the recipe has problems, all of them listed
-│       └── NotBuilt       2   the recipe asks for a stage that this release does not have
 ├── DataError              3   what was read from outside is not what the recipe says
 │   └── ArtifactDamaged    3   a file in the store is not the file that was written
 ├── StepFailed             4   a step ran and could not succeed
@@ -78,12 +77,6 @@ class RecipeError(UsageError):
     def __init__(self, problems: tuple[Problem, ...], *, next: str | None = None) -> None:
         self.problems = tuple(sorted(set(problems)))
         super().__init__("\n".join(str(problem) for problem in self.problems), next=next)
-
-
-class NotBuilt(RecipeError):
-    """The recipe asks for a stage that this release does not have."""
-
-    default_next = "take the step out of the recipe, or stop before it with `--until STEP`"
 
 
 class DataError(MlctlError):

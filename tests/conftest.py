@@ -153,8 +153,8 @@ class Lab:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if name not in ("CI", "TERM", "MLCTL_STORE", "FORCE_COLOR", "RANK", "LOCAL_RANK", "WORLD_SIZE")
-            and not name.startswith(("GITHUB_", "HF_", "MLFLOW_", "SLURM_"))
+            if name not in ("CI", "TERM", "FORCE_COLOR", "RANK", "LOCAL_RANK", "WORLD_SIZE")
+            and not name.startswith(("GITHUB_", "HF_", "MLCTL_", "MLFLOW_", "SLURM_"))
         }
         roots = [str(Path(mlctl.__file__).parents[1]), *filter(None, [kept.get("PYTHONPATH")])]
         ours = {"NO_COLOR": "1", "COLUMNS": "200", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(roots)}

@@ -9,6 +9,7 @@ from conftest import HEAVY, Lab, Watched
 COMMANDS = (
     "run", "prepare", "train", "export", "quantize", "eval", "prune", "distill", "serve", "plan", "show", "init",
     "inspect", "bench", "schema", "verify", "gc", "doctor", "generate", "debug", "debug parity",
+    "token", "token create", "token list",
 )  # fmt: skip
 
 

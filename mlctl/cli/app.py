@@ -15,16 +15,22 @@ from mlctl.cli.commands import (
     generate,
     init,
     inspect,
+    models,
     plan,
+    promote,
     prune,
+    publish,
+    rollback,
     run,
     schema,
+    serve,
     show,
+    token,
     train,
     verify,
 )
 from mlctl.cli.commands.model_stage import model_stage_command
-from mlctl.cli.commands.stage import BUILT, NOT_BUILT, TAKES_FILES, stage_command
+from mlctl.cli.commands.stage import PURPOSES, TAKES_FILES, stage_command
 
 app = typer.Typer(
     name="mlctl",
@@ -40,6 +46,7 @@ app = typer.Typer(
 OWN: Final[dict[str, Callable[..., int]]] = {
     "train": train.train,
     "prune": prune.prune,
+    "serve": serve.serve,
     **{stage: model_stage_command(stage) for stage in TAKES_FILES},
 }
 """Stages whose command has options of its own."""
@@ -54,7 +61,7 @@ def mlctl(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 app.command("run")(run.run)
-for stage, purpose in {**BUILT, **NOT_BUILT}.items():
+for stage, purpose in PURPOSES.items():
     app.command(stage, help=purpose)(OWN.get(stage) or stage_command(stage))
 app.command("plan")(plan.plan)
 app.command("show")(show.show)
@@ -67,4 +74,9 @@ app.command("inspect")(inspect.inspect)
 app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)
 app.command("generate")(generate.generate)
+app.command("publish")(publish.publish)
+app.command("models")(models.models)
+app.command("promote")(promote.promote)
+app.command("rollback")(rollback.rollback)
+app.add_typer(token.token_app, name="token")
 app.add_typer(debug.debug_app, name="debug")

@@ -80,7 +80,7 @@ def run_generate(
 
     Stopped by a signal, which is how a person ends a text that has gone on for long enough, it ends as it would have.
     """
-    using = generator(session.recipe, session.life, named, session.buildable)
+    using = generator(session.recipe, session.life, named)
     plan = session.plan(session.life.closure([using.model.name]))
     # Where nothing is to be made there is nothing to tell of it.
     is_ready = all(step.action is Action.REUSE for step in plan.steps)

@@ -22,7 +22,7 @@ from mlctl.errors import Interrupted, UsageError
 from mlctl.recipe.foreign import Foreign, examine_foreign
 from mlctl.recipe.loading import examine_recipe
 from mlctl.recipe.recipe import Recipe
-from mlctl.stages.assembly import assemble_examined, buildable, check_built
+from mlctl.stages.assembly import assemble_examined
 from mlctl.stages.comparison import paired_difference
 from mlctl.stages.peers import company_for, obey_launcher, threads_here, voiced
 
@@ -63,8 +63,7 @@ class Session:
         return Store(self.store_folder or self.path.parent / STORE_NAME)
 
     def plan(self, wanted: frozenset[str], forced: Sequence[str] = ()) -> Plan:
-        """What a run would do. Raises NotBuilt when a wanted step cannot be made by this release."""
-        check_built(self.recipe, self.life, wanted)
+        """What a run would do. Raises UsageError for a forced step that is not wanted."""
         for name in forced:
             if self.life.step(name).name not in wanted:
                 raise UsageError(
@@ -121,11 +120,6 @@ class Session:
             names = names[: names.index(self.life.step(last).name) + 1]
         return frozenset(names)
 
-    @property
-    def buildable(self) -> frozenset[str]:
-        """The steps that this release can make."""
-        return buildable(self.life)
-
     def needed_for(self, stage: str) -> frozenset[str]:
         """The steps of a stage and everything that they need. Raises UsageError when there is none."""
         names = [step.name for step in self.life.steps if step.stage.name == stage]
@@ -140,7 +134,7 @@ def needed_fingerprints(store: Store, recipes: Sequence[Path]) -> frozenset[str]
     needed: set[str] = set()
     for path in paths:
         session = Session(path, (), store.root)
-        needed |= {step.fingerprint for step in session.plan(session.buildable).steps}
+        needed |= {step.fingerprint for step in session.plan(session.until(None)).steps}
     return frozenset(needed)
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -13,11 +12,10 @@ from pyarrow import csv as arrow_csv
 from mlctl.data.batches import BadRow
 from mlctl.data.columns import Columns
 from mlctl.data.delimited_blocks import blocks, delimiter_of
+from mlctl.data.numbers import reason_of_number
 from mlctl.data.origin import Origin
 from mlctl.data.row_blocks import BLOCK_BYTES, LONGEST_ROW_BYTES, Block
 from mlctl.data.table_rows import (
-    FLOAT32_LIMIT,
-    SHOWN,
     Rows,
     no_rows,
     reason_of_label,
@@ -28,9 +26,6 @@ from mlctl.data.table_rows import (
 from mlctl.data.tables import Table, TableFormat
 from mlctl.data.working_ahead import worked_ahead
 from mlctl.errors import DataError
-
-_NUMBER = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*", re.ASCII)
-_NOT_FINITE = re.compile(r"[ \t]*[+-]?(nan|inf|infinity)[ \t]*", re.IGNORECASE)
 
 
 def open_delimited(origin: Origin, block_bytes: int = BLOCK_BYTES) -> Table:
@@ -136,22 +131,10 @@ def _reason(values: list[str], numeric: list[tuple[str, int]], columns: Columns)
     if len(values) != len(columns.header):
         return f"the row has {len(values)} values, the header {len(columns.header)}"
     for name, position in numeric:
-        if reason := _reason_of_number(values[position]):
+        if reason := reason_of_number(values[position]):
             return f"column {name!r} {reason}"
     if columns.label is not None and (reason := reason_of_label(values[columns.header.index(columns.label)])):
         return f"column {columns.label!r} {reason}"
     if columns.split is not None:
         return reason_of_split(columns.split, values[columns.header.index(columns.split)])
     return ""
-
-
-def _reason_of_number(text: str) -> str:
-    is_number = _NUMBER.fullmatch(text) is not None
-    if is_number and abs(float(text)) < FLOAT32_LIMIT:
-        return ""
-    if is_number:
-        return f"holds {text[:SHOWN]!r}, more than float32 can hold"
-    if not text.strip():
-        return "is empty"
-    kind = "a finite number" if _NOT_FINITE.fullmatch(text) else "a number"
-    return f"holds {text[:SHOWN]!r}, not {kind}"

@@ -13,7 +13,7 @@ from pyarrow import csv as arrow_csv
 
 from mlctl.data.delimited_blocks import blocks, count_rows, delimiter_of
 from mlctl.data.delimited_rows import header_of
-from mlctl.data.images import FORMATS
+from mlctl.data.image_decoding import FORMATS
 from mlctl.data.json_rows import lines, open_json_lines, parsed_row, row_text
 from mlctl.data.origin import Origin
 from mlctl.data.origins import origins_at

@@ -10,11 +10,10 @@ from pyarrow import json as arrow_json
 
 from mlctl.data.batches import BadRow
 from mlctl.data.columns import Columns
+from mlctl.data.numbers import FLOAT32_LIMIT, SHOWN
 from mlctl.data.origin import Origin
 from mlctl.data.row_blocks import BLOCK_BYTES, Block, row_blocks
 from mlctl.data.table_rows import (
-    FLOAT32_LIMIT,
-    SHOWN,
     Rows,
     no_rows,
     reason_of_label,

@@ -16,8 +16,9 @@ from pyarrow import compute, parquet, types
 
 from mlctl.data.batches import BadRow
 from mlctl.data.columns import Columns
+from mlctl.data.numbers import FLOAT32_LIMIT
 from mlctl.data.origin import Origin
-from mlctl.data.table_rows import FLOAT32_LIMIT, Rows, reason_of_label, reason_of_split, rows_of_table
+from mlctl.data.table_rows import Rows, reason_of_label, reason_of_split, rows_of_table
 from mlctl.data.tables import Table, TableFormat
 from mlctl.errors import DataError
 from mlctl.recipe.prepare import SPLITS

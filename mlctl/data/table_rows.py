@@ -11,12 +11,8 @@ from pyarrow import compute
 
 from mlctl.data.batches import BadRow
 from mlctl.data.columns import Columns
+from mlctl.data.numbers import SHOWN
 from mlctl.recipe.prepare import SPLITS
-
-FLOAT32_LIMIT = 2.0**128 - 2.0**103
-"""Half a step above the largest float32: from here on a number rounds to infinity."""
-SHOWN = 40
-"""Characters of a value that messages show."""
 
 _NOT_FINITE = re.compile(r"\s*[+-]?(nan|inf|infinity)\s*", re.IGNORECASE)
 

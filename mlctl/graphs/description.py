@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mlctl.graphs.flops import NodeWork, work_of
 from mlctl.graphs.inspection import GraphPort, inspection_of, read_graph
-from mlctl.graphs.metadata import read_properties
+from mlctl.graphs.properties import read_properties
 from mlctl.graphs.shapes import OPEN_SIZE, AssumedSize, shaped
 from mlctl.graphs.storage import StoredType, WeightBits, integer_share, stored_types, weight_bits
 

@@ -12,9 +12,9 @@ import torch
 from mlctl.errors import Unsupported
 from mlctl.graphs.cleaning import clean
 from mlctl.graphs.inspection import inspect
-from mlctl.graphs.metadata import write_properties
 from mlctl.graphs.pass_list import passes_named
 from mlctl.graphs.passes import PASS_TOLERANCE, apply_passes
+from mlctl.graphs.properties import write_properties
 from mlctl.graphs.quiet import no_chatter
 from mlctl.graphs.recurrence import onnx_recurrence, translations
 from mlctl.graphs.saving import LARGEST_FILE, save_graph

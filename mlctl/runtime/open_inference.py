@@ -26,6 +26,9 @@ DTYPES: Final = {
 """NumPy's dtypes by the protocol's names; texts (BYTES) and bfloat16 have none."""
 NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 
+_LONGEST_LENGTH: Final = 18
+"""Digits of a length that are read; no body is longer."""
+
 
 class Malformed(Exception):
     """An answer that is not what the protocol says; the text says what is wrong with it."""
@@ -88,12 +91,18 @@ def decoded(body: bytes, header_length: str | None) -> Response:
     return Response(str(header.get("model_version") or ""), outputs)
 
 
+def header_end(length: str, whole: int) -> int | None:
+    """Where the JSON ends in a body of `whole` bytes, by its header; None where the header is no length of a part."""
+    if not (length.isascii() and length.isdigit()) or len(length) > _LONGEST_LENGTH or int(length) > whole:
+        return None
+    return int(length)
+
+
 def _header_end(body: bytes, header_length: str | None) -> int:
-    if header_length is None:
-        return len(body)
-    if not (header_length.isascii() and header_length.isdigit()) or int(header_length) > len(body):
+    end = len(body) if header_length is None else header_end(header_length, len(body))
+    if end is None:
         raise Malformed(f"its {HEADER_LENGTH} is not the length of a part of its answer")
-    return int(header_length)
+    return end
 
 
 def _tensor(tensor: Any, rest: bytes) -> tuple[str, npt.NDArray[Any], int]:

@@ -45,6 +45,9 @@ class Running(Protocol):
     def __call__(self, inputs: Arrays, /) -> npt.NDArray[Any]:
         """The first output for one batch; `inputs` in the order of `self.inputs`, of dtypes that it `takes`."""
 
+    def all(self, inputs: Arrays, /) -> Arrays:
+        """Every output for one batch, in the order of `self.outputs`, in memory that no later call writes to."""
+
 
 def takes(wanted: str, given: str) -> bool:
     """Whether a graph's input of the NumPy dtype `wanted` can be given one of `given`: the same, or tokens that all

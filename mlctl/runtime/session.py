@@ -87,6 +87,7 @@ class OnnxSession:
         self.inputs = tuple(_port(each) for each in self._session.get_inputs())
         self.outputs = self._wanted(outputs)
         self._names = [port.name for port in self.outputs]
+        self._taken = tuple((port.name, port.dtype, _numpy_dtype(port.dtype)) for port in self.inputs)
 
     def __call__(self, inputs: Arrays) -> npt.NDArray[Any]:
         """The first output for one batch; `inputs` in the order of `self.inputs`, of dtypes that it `takes`.
@@ -96,7 +97,10 @@ class OnnxSession:
         return self._run(self._names[:1], inputs)[0]
 
     def all(self, inputs: Arrays) -> Arrays:
-        """Every output for one batch, in the order of `self.outputs`. Raises what calling the session raises."""
+        """Every output for one batch, in the order of `self.outputs`, in memory of its own.
+
+        Raises what calling the session raises.
+        """
         return self._run(self._names, inputs)
 
     @property
@@ -105,7 +109,10 @@ class OnnxSession:
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
     def _run(self, names: list[str], inputs: Arrays) -> Arrays:
-        feed = {port.name: widened(array, port.dtype) for port, array in zip(self.inputs, inputs, strict=True)}
+        feed = {
+            name: array if array.dtype is known else widened(array, dtype)
+            for (name, dtype, known), array in zip(self._taken, inputs, strict=True)
+        }
         try:
             return tuple(np.asarray(each) for each in self._session.run(names, feed))
         except REFUSALS as refusal:
@@ -160,6 +167,11 @@ def _absent(device: str) -> NoSuchDevice:
         f"ONNX Runtime cannot use {device!r}: its {_PROVIDERS[kind][0]} is not here",
         next="take `--device cpu`, or install onnxruntime-gpu beside a CUDA driver (`mlctl doctor` says what is here)",
     )
+
+
+def _numpy_dtype(name: str) -> np.dtype[Any] | None:
+    """NumPy's one object for a dtype that needs no widening: asking an array for its dtype's name takes 1 µs."""
+    return None if name == "bfloat16" or "(" in name else np.dtype(name)
 
 
 def _port(argument: Any) -> Port:

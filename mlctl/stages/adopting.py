@@ -11,6 +11,7 @@ from mlctl.engine.stage import Stage, Step, Work
 from mlctl.errors import DataError, StepFailed, Unsupported
 from mlctl.events import Warned
 from mlctl.graphs.external_files import model_files
+from mlctl.graphs.tokenizer_file import tokenizer_of
 from mlctl.recipe.export import ExportSettings
 from mlctl.stages.artifacts import Data, OnnxModel
 from mlctl.stages.export_figures import PARITY_BATCHES, export_conditions, export_promises
@@ -38,7 +39,7 @@ class Adopt(Stage[OnnxModel]):
     """An ONNX file of another tool in, an ONNX graph with its preprocessing out."""
 
     name = "export"
-    revision = 1
+    revision = 2
 
     def __init__(self, settings: ExportSettings, model: Path, data: Step[Data]) -> None:
         self._settings = settings
@@ -60,8 +61,9 @@ class Adopt(Stage[OnnxModel]):
         return {"data": self._data}
 
     def sources(self) -> tuple[Path, ...]:
-        """The model, and its external data."""
-        return model_files(self._model)
+        """The model, its external data, and the tokenizer that lies with it."""
+        tokenizer = tokenizer_of(self._model)
+        return (*model_files(self._model), *([] if tokenizer is None else [tokenizer]))
 
     def promises(self) -> tuple[Promise, ...]:
         """How far the graph's answers are from those of the file, its size, and what every pass did to it."""
@@ -75,12 +77,12 @@ class Adopt(Stage[OnnxModel]):
         """Check, adopt, and compare on rows of the validation split."""
         from mlctl.data.prepared import PreparedData
         from mlctl.graphs.adoption import end
-        from mlctl.graphs.metadata import write_properties
+        from mlctl.graphs.properties import write_properties
         from mlctl.stages.exporting import finished_export
         from mlctl.tasks.table import TASKS
 
         folder = work.artifact(self._data).folder
-        keep_tokenizer(folder, work.folder)
+        self._keep_tokenizer(folder, work.folder)
         data = PreparedData.open(folder)
         rows = data.split("validation").inputs
         task = TASKS[data.description.task]
@@ -90,7 +92,7 @@ class Adopt(Stage[OnnxModel]):
         if foreign.ending:
             work.choices["output"] = f"{foreign.ending} was put behind {model.graph.output[0].name!r}"
             end(model, foreign.ending, task.output_name)
-        write_properties(model, self._properties(data.description, work))
+        write_properties(model, self._properties(model, data.description, work))
         if foreign.batch is not None:
             self._require_open(model, foreign, rows, task, work)
         found = finished_export(model, foreign, rows, decision=task.decision, settings=self._settings, work=work)
@@ -114,7 +116,8 @@ class Adopt(Stage[OnnxModel]):
 
     def _given(self, model: "onnx.ModelProto", data: "DataDescription", work: Work) -> "tuple[RawInput, ...]":
         """What the graph is given: raw rows to be scaled in front of it, unless it says that it scales them itself."""
-        from mlctl.graphs.metadata import PREFIX, read_properties
+        from mlctl.graphs.metadata import PREFIX
+        from mlctl.graphs.properties import read_properties
 
         given = raw_inputs(data)
         inside = canonical([asdict(scaling) for scaling in data.input_scaling]).decode()
@@ -170,15 +173,24 @@ class Adopt(Stage[OnnxModel]):
 
         return task.ending(answer(foreign, tuple(each[:ANSWERED_ROWS] for each in rows), PARITY_BATCHES[-1]), labels)
 
-    def _properties(self, data: "DataDescription", work: Work) -> Mapping[str, str]:
-        from mlctl.graphs.metadata import GraphMetadata
+    def _keep_tokenizer(self, data: Path, into: Path) -> None:
+        """The data's own, which says what the rows are, else the one that lies with the model."""
+        tokenizer = tokenizer_of(self._model)
+        if tokenizer is not None:
+            keep_tokenizer(tokenizer.parent, into)
+        keep_tokenizer(data, into)
 
+    def _properties(self, model: "onnx.ModelProto", data: "DataDescription", work: Work) -> Mapping[str, str]:
+        from mlctl.graphs.metadata import GraphInput, GraphMetadata
+
+        ports = zip(model.graph.input, data.inputs, strict=True)
         metadata = GraphMetadata(
             task=data.task,
             labels=data.labels,
             preprocessing=[asdict(scaling) for scaling in data.input_scaling],
             fingerprint=work.fingerprint,
             network={"adopted": self._model.name},
+            inputs=tuple(GraphInput(port.name, field.columns, field.shape) for port, field in ports),
         )
         return metadata.to_properties()
 

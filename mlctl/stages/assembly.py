@@ -8,12 +8,11 @@ from mlctl.engine.figures import FigureName
 from mlctl.engine.gates import Gate
 from mlctl.engine.plan import Life
 from mlctl.engine.stage import Step
-from mlctl.errors import NotBuilt, Problem, RecipeError
+from mlctl.errors import Problem, RecipeError
 from mlctl.recipe.loading import Examined
 from mlctl.recipe.recipe import Recipe
 from mlctl.recipe.wording import did_you_mean
 from mlctl.stages.table import STAGES
-from mlctl.stages.unbuilt import Unbuilt
 from mlctl.stages.wiring import Above, Unwired, WiringError
 
 
@@ -31,10 +30,11 @@ def assemble_examined(examined: Examined) -> Life:
         try:
             if wanted.name not in examined.broken:
                 above = Above(recipe, steps, wanted.name, _above(recipe, wanted.name, unwired))
-                step = Step(wanted.name, STAGES[wanted.stage](wanted.settings, above))
-                # What a stage brings along stands before it: no recipe names it.
-                steps.extend(each for each in step.stage.inputs().values() if each not in steps)
-                steps.append(step)
+                stage = STAGES[wanted.stage](wanted.settings, above)
+                if stage is not None:
+                    # What a stage brings along stands before it: no recipe names it.
+                    steps.extend(each for each in stage.inputs().values() if each not in steps)
+                    steps.append(Step(wanted.name, stage))
         except Unwired:
             unwired.add(wanted.name)
         except WiringError as error:
@@ -46,23 +46,6 @@ def assemble_examined(examined: Examined) -> Life:
     if problems:
         raise RecipeError(tuple(problems))
     return Life(recipe.name, recipe.path, tuple(steps), gates)
-
-
-def check_built(recipe: Recipe, life: Life, wanted: frozenset[str]) -> None:
-    """Raise NotBuilt when a wanted step is of a stage that this release does not have."""
-    refused = [
-        (step.name, step.stage.title) for step in life.steps if step.name in wanted and isinstance(step.stage, Unbuilt)
-    ]
-    if refused:
-        raise NotBuilt(
-            tuple(recipe.problem((name,), f"{title} is not built in this release of mlctl") for name, title in refused)
-        )
-
-
-def buildable(life: Life) -> frozenset[str]:
-    """The steps that this release can make, with all that they need."""
-    unbuilt = {step.name for step in life.steps if isinstance(step.stage, Unbuilt)}
-    return frozenset(step.name for step in life.steps if not life.closure([step.name]) & unbuilt)
 
 
 def _above(recipe: Recipe, name: str, unwired: Set[str]) -> Set[str]:
@@ -77,8 +60,6 @@ def _gates(recipe: Recipe, steps: Sequence[Step[Any]], unwired: Set[str], proble
         for step in steps
         for promise in step.stage.promises()
     }
-    # A gate on a step that could not be wired would only repeat that problem.
-    unknowable = unwired | {step.name for step in steps if isinstance(step.stage, Unbuilt)}
     for number, wanted in enumerate(recipe.gates):
         path = ("gates", number)
         try:
@@ -87,7 +68,8 @@ def _gates(recipe: Recipe, steps: Sequence[Step[Any]], unwired: Set[str], proble
             problems.append(recipe.problem(path, str(error)))
             continue
         for name in gate.comparison.figures:
-            if name not in promised and not {name.step, name.model} & unknowable:
+            # A gate on a step that could not be wired would only repeat that problem.
+            if name not in promised and not {name.step, name.model} & unwired:
                 problems.append(recipe.problem(path, _unknown(name, promised)))
             elif gate.confidence is not None and not promised.get(name, True):
                 problems.append(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlctl.digests import Json
 from mlctl.engine.figures import Figure, Promise
@@ -18,12 +18,16 @@ from mlctl.stages.tokenizer import keep_tokenizer
 from mlctl.stages.wiring import Above
 from mlctl.units import parse_size
 
+if TYPE_CHECKING:
+    from mlctl.graphs.metadata import GraphMetadata
+    from mlctl.models.files import ModelConfig
+
 
 class Export(Stage[OnnxModel]):
     """A trained model in, an ONNX graph with its preprocessing out."""
 
     name = "export"
-    revision = 3
+    revision = 4
 
     def __init__(
         self, settings: ExportSettings, model: Step[TrainedModel], data: Step[Data], *, decodes: bool = False
@@ -63,7 +67,7 @@ class Export(Stage[OnnxModel]):
         """Export, and compare on rows of the validation split."""
         from mlctl.data.prepared import PreparedData
         from mlctl.graphs.export import convert
-        from mlctl.graphs.metadata import GraphMetadata, write_properties
+        from mlctl.graphs.properties import write_properties
         from mlctl.stages.exporting import finished_export
         from mlctl.tasks.table import TASKS
         from mlctl.training.devices import resolve_device
@@ -75,13 +79,7 @@ class Export(Stage[OnnxModel]):
         keep_tokenizer(data, work.folder)
         rows = PreparedData.open(data).split("validation").inputs
         task = TASKS[config.task]
-        metadata = GraphMetadata(
-            task=config.task,
-            labels=config.labels,
-            preprocessing=[asdict(scaling) for scaling in config.input_scaling],
-            fingerprint=work.fingerprint,
-            network=config.network.model_dump(mode="json"),
-        )
+        metadata = _metadata(config, work)
         proto = convert(
             model,
             example=example_of(rows, config),
@@ -102,3 +100,17 @@ class Export(Stage[OnnxModel]):
     def open(self, folder: Path) -> OnnxModel:
         """The graph."""
         return OnnxModel(folder)
+
+
+def _metadata(config: "ModelConfig", work: Work) -> "GraphMetadata":
+    """What the graph says of itself."""
+    from mlctl.graphs.metadata import GraphInput, GraphMetadata
+
+    return GraphMetadata(
+        task=config.task,
+        labels=config.labels,
+        preprocessing=[asdict(scaling) for scaling in config.input_scaling],
+        fingerprint=work.fingerprint,
+        network=config.network.model_dump(mode="json"),
+        inputs=tuple(GraphInput(each.name, each.columns, each.shape) for each in config.inputs),
+    )

@@ -7,9 +7,10 @@ from mlctl.engine.stage import Work
 from mlctl.graphs.decoder_export import PAST, convert_decoder
 from mlctl.graphs.decoding import decoder_difference, write_decoder
 from mlctl.graphs.export import BATCH
-from mlctl.graphs.metadata import GraphMetadata, write_properties
+from mlctl.graphs.metadata import GraphMetadata
 from mlctl.graphs.pass_list import passes_named
 from mlctl.graphs.passes import rewritten
+from mlctl.graphs.properties import write_properties
 from mlctl.models.stateful import Stateful, Stepping, state_form
 from mlctl.recipe.export import ExportSettings
 from mlctl.runtime.answers import Arrays

@@ -1,7 +1,6 @@
 """What is to be generated, and by which model, checked before anything is loaded or run."""
 
 import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -72,13 +71,13 @@ class Generator:
     data: Step[Any]
 
 
-def generator(recipe: Recipe, life: Life, named: str | None, buildable: Collection[str]) -> Generator:
-    """The model of the step `named`, or the recipe's last one among the steps that can be made.
+def generator(recipe: Recipe, life: Life, named: str | None) -> Generator:
+    """The model of the step `named`, or the recipe's last one.
 
     Raises UsageError where there is none, and where it is no language model.
     """
     if named is None:
-        model = next((step for step in reversed(life.steps) if step.name in buildable and makes(step, Model)), None)
+        model = next((step for step in reversed(life.steps) if makes(step, Model)), None)
         if model is None:
             raise UsageError("the recipe makes no model", where=recipe.path, next="add a `train:` key to it")
     else:

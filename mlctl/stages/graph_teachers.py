@@ -18,7 +18,8 @@ from mlctl.graphs.external_files import model_files
 from mlctl.graphs.fitting import FLOATS, ForeignInput, RawInput, answer_name, fixed_batch, matched
 from mlctl.graphs.foreign_model import ForeignModel
 from mlctl.graphs.inspection import graph_files
-from mlctl.graphs.metadata import PREFIX, GraphMetadata, read_properties
+from mlctl.graphs.metadata import PREFIX, GraphMetadata
+from mlctl.graphs.properties import read_properties
 from mlctl.runtime.answers import Model, answer, first_rows
 from mlctl.stages.adopting import raw_inputs
 from mlctl.stages.teacher_metrics import LOSSES

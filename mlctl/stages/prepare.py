@@ -21,7 +21,7 @@ class Prepare(Stage[Data]):
     """Files outside the store in, prepared data out."""
 
     name = "prepare"
-    revision = 2
+    revision = 3
 
     def __init__(self, settings: DataSettings, seed: int, base: Path) -> None:
         self._settings = settings

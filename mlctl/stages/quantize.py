@@ -65,7 +65,7 @@ class Quantize(Stage[OnnxModel]):
         from mlctl.stages.quantizing import Quantizing
 
         model, data = work.artifact(self._model), work.artifact(self._data)
-        keep_tokenizer(data.folder, work.folder)
+        keep_tokenizer(model.folder, work.folder)
         return Quantizing(self._settings, self._scheme(), self._seed, model, data, work).figures()
 
     def open(self, folder: Path) -> OnnxModel:
@@ -111,7 +111,7 @@ class AwareQuantize(Quantize):
         from mlctl.stages.quantizing_aware import AwareLesson, AwareQuantizing
 
         model, data = work.artifact(self._model), work.artifact(self._data)
-        keep_tokenizer(data.folder, work.folder)
+        keep_tokenizer(model.folder, work.folder)
         recipe, step = self._title
         lesson = AwareLesson(self._aware, self.settings(), self._seed, recipe, step, self._base)
         return AwareQuantizing(lesson, self._scheme(), model, data, work).figures()

@@ -19,7 +19,8 @@ from mlctl.errors import StepFailed
 from mlctl.events import Warned
 from mlctl.graphs.decoding import decoder_difference, write_decoder
 from mlctl.graphs.inspection import inspect
-from mlctl.graphs.metadata import PREFIX, write_properties
+from mlctl.graphs.metadata import PREFIX
+from mlctl.graphs.properties import write_properties
 from mlctl.graphs.saving import FILE_NAME, LARGEST_FILE, save_graph
 from mlctl.metrics.speed import faster_than
 from mlctl.recipe.quantize import QuantizeCommon

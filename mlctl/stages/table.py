@@ -9,16 +9,16 @@ from mlctl.stages.export import Export
 from mlctl.stages.prepare import Prepare
 from mlctl.stages.prune import Prune
 from mlctl.stages.quantize import Quantize
+from mlctl.stages.serve import wired as served
 from mlctl.stages.train import Train
-from mlctl.stages.unbuilt import Serve
 from mlctl.stages.wiring import Above
 
 
 class Wired(Protocol):
     """Makes a stage out of a step's settings and what stands above it."""
 
-    def __call__(self, settings: Any, above: Above) -> Stage[Any]:
-        """The stage. Raises WiringError when it cannot be given what it reads."""
+    def __call__(self, settings: Any, above: Above) -> Stage[Any] | None:
+        """The stage; None where it makes no artifact. Raises WiringError when it cannot be given what it reads."""
         ...
 
 
@@ -30,5 +30,5 @@ STAGES: Final[dict[str, Wired]] = {
     "export": Export.wired,
     "quantize": Quantize.wired,
     "eval": Evaluate.wired,
-    "serve": Serve.wired,
+    "serve": served,
 }

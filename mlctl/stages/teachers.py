@@ -9,13 +9,13 @@ from mlctl.data.description import Scaling
 from mlctl.data.prepared import PreparedData
 from mlctl.engine.stage import Step, Work
 from mlctl.errors import StepFailed
+from mlctl.graphs.tokenizer_file import TOKENIZER_FILE
 from mlctl.models.complete import CompleteModel
 from mlctl.models.files import ModelConfig
 from mlctl.stages.artifacts import Model, OnnxModel
 from mlctl.stages.graph_teachers import graph_teacher
 from mlctl.stages.served_teachers import served_teacher
 from mlctl.stages.teacher_source import TeacherSource
-from mlctl.stages.tokenizer import TOKENIZER_FILE
 from mlctl.tasks.squared_error import Unit
 from mlctl.tasks.table import TASKS
 from mlctl.training.precision import Choice

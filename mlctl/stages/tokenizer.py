@@ -1,17 +1,17 @@
-"""What a language model's text is cut into goes with the model, so that its folder is all that serving needs."""
+"""What a model's text is cut into goes with the model, so that its folder is all that serving needs."""
 
 import shutil
 from pathlib import Path
 
 from mlctl.errors import StepFailed
+from mlctl.graphs.tokenizer_file import TOKENIZER_FILE
 
-TOKENIZER_FILE = "tokenizer.json"
 
-
-def keep_tokenizer(data: Path, into: Path) -> None:
-    """Copy the prepared data's `tokenizer.json` into a model's folder; of data that are no text there is none."""
-    if (data / TOKENIZER_FILE).exists():
-        shutil.copyfile(data / TOKENIZER_FILE, into / TOKENIZER_FILE)
+def keep_tokenizer(source: Path, into: Path) -> None:
+    """Copy the `tokenizer.json` of prepared data, or of a model, into a model's folder; where it is no text there is
+    none."""
+    if (source / TOKENIZER_FILE).exists():
+        shutil.copyfile(source / TOKENIZER_FILE, into / TOKENIZER_FILE)
 
 
 def require_same_tokens(name: str, model: Path, data: Path) -> None:

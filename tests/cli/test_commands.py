@@ -22,7 +22,8 @@ def test_help_lists_every_command(lab: Lab) -> None:
     commands = [line.split()[0] for line in result.out.partition("Commands:")[2].splitlines() if line.strip()]
     assert commands == [
         "run", "prepare", "train", "prune", "distill", "export", "quantize", "eval", "serve",
-        "plan", "show", "init", "schema", "verify", "gc", "doctor", "inspect", "bench", "compare", "generate", "debug",
+        "plan", "show", "init", "schema", "verify", "gc", "doctor", "inspect", "bench", "compare", "generate",
+        "publish", "models", "promote", "rollback", "token", "debug",
     ]  # fmt: skip
 
 
@@ -46,13 +47,17 @@ def test_help_lists_every_command(lab: Lab) -> None:
         ("quantize tiny.yaml", "the recipe has no quantize step"),
         ("prune tiny.yaml", "the recipe has no prune step"),
         ("distill tiny.yaml", "the recipe has no distill step"),
-        ("serve tiny.yaml", "serve is not built in this release"),
+        ("serve tiny.yaml", "there is nothing to serve: no step above makes an ONNX model"),
+        ("serve", "there is nothing to serve"),
+        ("serve tiny.yaml --repository models", "a model and a repository cannot both be served"),
+        ("serve nowhere.onnx", "nowhere.onnx: there is no such model"),
+        ("serve nowhere.onnx --name a/b", "'a/b' is no name for a model"),
         ("run tiny.yaml --set quantize.half={}", "no step above makes an ONNX model"),
         (
             "plan tiny.yaml export={} 'quantize={method: qat, label_smoothing: 0.1}'",
             "quantize.label_smoothing: it needs classes, and regression has none",
         ),
-        ("run tiny.yaml export={} quantize={} serve={}", "the stage serve is not built in this release"),
+        ("run tiny.yaml serve={}", "serve: no step above makes an ONNX model"),
     ],
 )
 def test_what_cannot_be_is_refused_with_exit_2_and_a_next_step(lab: Lab, line: str, message: str) -> None:

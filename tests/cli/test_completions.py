@@ -40,8 +40,8 @@ training: {}
 gates:
   - eval[train].accuracy >= 0.97
 """
-GROUPS = {"debug": "parity"}
-"""Commands that have commands of their own."""
+GROUP_COMMANDS = {"debug": ["parity"], "token": ["create", "list", "revoke"]}
+"""Commands that have commands of their own, and those."""
 
 STEPS = ["eval", "export", "prepare", "quantize.half", "train", "train.wide"]
 
@@ -97,12 +97,20 @@ def test_the_scripts_are_what_the_commands_say(tmp_path: Path) -> None:
     assert made == {path.name: path.read_text() for path in SCRIPTS.iterdir()}
 
 
-def test_an_option_that_means_two_things_is_refused() -> None:
-    step, folder = (Option(("--at",), "", Value(kind, "at"), is_repeatable=False) for kind in (Kind.STEP, Kind.FOLDER))
-    commands = tuple(Command(name, "", (option,), None, None) for name, option in (("a", step), ("b", folder)))
-    assert Grammar((), commands[:1]).valued_options() == (step,)
-    with pytest.raises(ValueError, match="--at differs between commands"):
-        Grammar((), commands).valued_options()
+def test_an_option_may_mean_two_things_to_two_commands_and_is_a_flag_to_all_or_none() -> None:
+    step, folder = (Value(kind, "at") for kind in (Kind.STEP, Kind.FOLDER))
+    options = tuple(Option(("--at",), "", value, is_repeatable=False) for value in (step, folder, folder, None))
+    commands = tuple(Command(name, "", (each,), None, None) for name, each in zip("abcd", options, strict=True))
+    assert Grammar((), commands[:3]).values() == {("--at",): {step: ("a",), folder: ("b", "c")}}
+    with pytest.raises(ValueError, match="--at is a flag to some commands, and takes a value of others"):
+        Grammar((), commands).values()
+
+
+def test_what_an_option_is_given_is_told_by_the_command(ask: Ask) -> None:
+    everything = sorted([*RECIPES, "data.csv"])
+    assert ask("mlctl generate plain.yml --tokens ", "mlctl token list --tokens ") == [[], everything]
+    after, joined = ask("mlctl token --tokens data.csv ", "mlctl token list --tokens=da")
+    assert (after, joined) == (GROUP_COMMANDS["token"], ["data.csv"])
 
 
 def test_commands_are_offered_and_narrowed(ask: Ask) -> None:
@@ -120,11 +128,16 @@ def test_commands_are_offered_with_their_help(shell: str, folder: Path) -> None:
 
 
 def test_every_option_of_a_command_is_offered(ask: Ask) -> None:
-    commands = [f"{command.name} {GROUPS.get(command.name, '')}".strip() for command in read_grammar().commands]
-    helps = [CliRunner().invoke(app, [*name.split(), "--help"]).output for name in commands]
-    listed = [sorted(set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", text, re.MULTILINE))) for text in helps]
-    offered = ask(*(f"mlctl {name} --" for name in commands))
-    assert dict(zip(commands, offered, strict=True)) == dict(zip(commands, listed, strict=True))
+    listed = {command.name: listed_options(command.name) for command in read_grammar().commands}
+    offered = ask(*(f"mlctl {name} {GROUP_COMMANDS.get(name, [''])[0]} --" for name in listed))
+    assert dict(zip(listed, offered, strict=True)) == listed
+
+
+def listed_options(command: str) -> list[str]:
+    """What the help of a command lists; of one that has commands, what any of those lists."""
+    lines = [[command, *below.split()] for below in GROUP_COMMANDS.get(command, [""])]
+    helps = [CliRunner().invoke(app, [*line, "--help"]).output for line in lines]
+    return sorted(set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", "\n".join(helps), re.MULTILINE)))
 
 
 def test_options_before_the_command_are_its_own(ask: Ask) -> None:

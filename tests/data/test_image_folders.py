@@ -10,6 +10,7 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from mlctl.data.batches import BadRow
+from mlctl.data.image_decoding import decoded
 from mlctl.data.images import decode
 from mlctl.data.origin import Origin
 from mlctl.data.preparation import Prepared, prepare
@@ -128,6 +129,21 @@ def test_an_image_is_turned_upright_as_its_camera_was_held(tmp_path: Path, suffi
     found = decode(Origin(path), (3, *upright.shape[:2]))
     assert not isinstance(found, BadRow)
     assert found.transpose(1, 2, 0).tolist() == upright.tolist()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_a_file_and_its_bytes_are_the_same_image(tmp_path: Path, mode: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    values = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    path = tmp_path / "image.tif"
+    Image.fromarray(values).convert(mode).save(path, exif=exif)
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    for source in (path, path.read_bytes()):
+        found = decoded(source, (3, *upright.shape[:2]))
+        assert found.transpose(1, 2, 0).tolist() == upright.tolist()
 
 
 def test_a_large_photograph_is_turned_before_it_is_made_small(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ distill: {teacher: train}
 quantize.qat: {method: qat}
 """
 GOLDEN = {
-    "prepare": "8c1f172ed943a684915fc581150f5c613525e1772f5923dcbcc90529a233f600",
+    "prepare": "3184949ef8efa5e413966f5aad49b7fe8036a94266358171d65f410901c7ac86",
     "train": "851c79712108eca524045b455afcd691dac67d9eb042780bc4aebc74177cd4d9",
-    "export": "0f41f01a46380555ea194c58ad9f8089ddcc3490a03a0737a127b147a4451a12",
+    "export": "765cca4ba689b6cb79205deaee37d12373c0a70ed90c454245b1328f568b7bfe",
     "eval": "a11cbb1e97c466fa0013d553fd84b6f61533db629c2b0096542acab6cf3da375",
     "quantize": "8113e9370189d23f0d63fd442235bb4d23bdcf17f25b79e2f296c2da0d396605",
     "prune": "081b6715f3fe65f52d47483b941af1efc2cedc5b04f6ba1a38bef82cfe5b07bd",

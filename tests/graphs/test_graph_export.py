@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mlctl.errors import Unsupported
 from mlctl.graphs.export import Exported, convert, export, write_graph
 from mlctl.graphs.inspection import GraphPort, inspect
-from mlctl.graphs.metadata import read_properties
+from mlctl.graphs.properties import read_properties
 from mlctl.graphs.saving import DATA_NAME, load_graph
 from mlctl.models.complete import CompleteModel, InputScaling
 from mlctl.models.table import build

@@ -19,9 +19,9 @@ from mlctl.errors import DataError, StepFailed
 from mlctl.events import Event, Warned
 from mlctl.graphs.cleaning import SCOPES
 from mlctl.graphs.export import convert
-from mlctl.graphs.metadata import read_properties, write_properties
 from mlctl.graphs.pass_list import PASSES, passes_named
 from mlctl.graphs.passes import NOTHING_TO_DO, GraphPass, Passed, apply_passes
+from mlctl.graphs.properties import read_properties, write_properties
 from mlctl.recipe.export import STANDARD_PASSES, PassName
 from mlctl.runtime.session import OnnxSession
 

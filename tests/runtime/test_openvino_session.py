@@ -102,6 +102,23 @@ def test_answers_outlive_the_next_call(tmp_path: Path) -> None:
     assert np.array_equal(first, kept)
 
 
+def test_every_output_comes_in_the_graphs_order_and_outlives_the_next_call(tmp_path: Path) -> None:
+    made = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["right"]), helper.make_node("Neg", ["x"], ["left"])],
+        "two",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("left", "right")],
+    )
+    path = tmp_path / "two.onnx"
+    onnx.save(helper.make_model(made, ir_version=10, opset_imports=[helper.make_opsetid("", 20)]), path)
+    session = OpenVinoSession(path, threads=1)
+    rows = np.array([[1.0, -2.0]], np.float32)
+    left, right = session.all((rows,))
+    session.all((rows * 4,))
+    assert [port.name for port in session.outputs] == ["left", "right"]
+    assert (left.tolist(), right.tolist()) == ([[-1.0, 2.0]], [[1.0, 0.0]])
+
+
 def test_the_rows_that_are_given_stay_as_they_are(tmp_path: Path) -> None:
     rows = np.ones((2, 3), np.float32)
     rows.setflags(write=False)

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from mlctl.engine.plan import Life
-from mlctl.errors import NotBuilt, RecipeError
+from mlctl.errors import RecipeError, UsageError
 from mlctl.recipe.loading import examine_recipe, load_recipe
 from mlctl.recipe.recipe import Recipe
-from mlctl.stages.assembly import assemble, assemble_examined, buildable, check_built
+from mlctl.stages.assembly import assemble, assemble_examined
+from mlctl.stages.serve import served
 from mlctl.stages.table import STAGES
 from mlctl.stages.wiring import MADE_BY, makes
 
@@ -142,7 +143,7 @@ def test_a_step_above_the_one_with_problems_is_examined(tmp_path: Path) -> None:
 
 
 def test_the_stages_that_make_each_kind_are_all_of_them(tmp_path: Path) -> None:
-    life = life_of(tmp_path, *UNBUILT)
+    life = life_of(tmp_path, *EVERY_STAGE)
     for kind, stages in MADE_BY.items():
         assert {step.stage.name for step in life.steps if makes(step, kind)} <= set(stages)
     assert set().union(*MADE_BY.values()) | {"eval", "serve"} == set(STAGES)
@@ -239,7 +240,7 @@ def test_every_figure_of_every_model_can_stand_in_a_gate(tmp_path: Path) -> None
     assert [gate.text for gate in life.gates] == gates
 
 
-UNBUILT = (
+EVERY_STAGE = (
     PREPARE,
     TRAIN,
     "prune: {method: unstructured, ratio: 0.5}\n",
@@ -248,36 +249,56 @@ UNBUILT = (
     "quantize: {method: qat}\n",
     "eval: {}\n",
     "serve: {}\n",
-    "serve.too: {from: export}\n",
-    "gates:\n  - eval[quantize].rmse <= 1\n  - serve.anything <= 1\n",
+    "gates:\n  - eval[quantize].rmse <= 1\n",
 )
 
 
-def test_stages_that_are_not_built_are_wired_and_gates_on_them_are_believed(tmp_path: Path) -> None:
-    life = life_of(tmp_path, *UNBUILT)
+def test_every_stage_is_wired_and_serve_is_no_step_of_a_run(tmp_path: Path) -> None:
+    life = life_of(tmp_path, *EVERY_STAGE)
     assert inputs(life, "prune") == {"model": "train", "data": "prepare"}
     assert inputs(life, "distill") == {"answers": "distill:teacher", "data": "prepare"}
     assert inputs(life, "distill:teacher") == {"teacher": "train", "data": "prepare"}
     assert inputs(life, "quantize") == {"model": "export", "data": "prepare"}
-    assert inputs(life, "serve") == {"model": "quantize"}
-    assert len(life.gates) == 2
+    assert "serve" not in [step.name for step in life.steps]
+    assert len(life.gates) == 1
 
 
-def test_only_what_needs_no_unbuilt_stage_is_buildable(tmp_path: Path) -> None:
-    built = {"prepare", "train", "prune", "distill:teacher", "distill", "export", "quantize", "eval"}
-    assert buildable(life_of(tmp_path, *UNBUILT)) == built
-    assert buildable(life_of(tmp_path, PREPARE, TRAIN)) == {"prepare", "train"}
+def test_a_gate_on_a_serve_step_names_no_figure(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as refusal:
+        life_of(tmp_path, PREPARE, TRAIN, "export: {}\n", "serve: {}\n", "gates:\n  - serve.anything <= 1\n")
+    assert "no step measures serve.anything" in str(refusal.value)
 
 
-def test_wanted_stages_that_are_not_built_are_refused_all_at_once(tmp_path: Path) -> None:
-    recipe = loaded(tmp_path, *UNBUILT)
-    life = assemble(recipe)
-    check_built(recipe, life, buildable(life))
-    with pytest.raises(NotBuilt) as refusal:
-        check_built(recipe, life, frozenset(step.name for step in life.steps))
-    assert refusal.value.exit_code == 2
-    assert [str(each).removeprefix(f"{tmp_path}/") for each in refusal.value.problems] == [
-        "small.yaml:10:1: serve: the stage serve is not built in this release of mlctl",
-        "small.yaml:11:1: serve.too: the stage serve is not built in this release of mlctl",
-    ]
-    assert "--until" in refusal.value.next
+@pytest.mark.parametrize(
+    ("steps", "named", "graph"),
+    [
+        (("export: {}\n", "quantize: {}\n"), None, "quantize"),
+        (("export: {}\n", "serve: {port: 9}\n", "quantize: {}\n"), None, "export"),
+        (("export: {}\n", "quantize: {}\n", "serve: {from: export, port: 9}\n"), None, "export"),
+        (("export: {}\n", "quantize: {}\n", "serve: {port: 9}\n"), "export", "export"),
+        (("export: {}\n", "serve.a: {port: 8}\n", "quantize: {}\n", "serve.b: {port: 9}\n"), "serve.b", "quantize"),
+    ],
+)
+def test_what_is_served_is_the_last_graph_above_or_the_one_that_is_named(
+    tmp_path: Path, steps: tuple[str, ...], named: str | None, graph: str
+) -> None:
+    recipe = loaded(tmp_path, PREPARE, TRAIN, *steps)
+    found = served(recipe, assemble(recipe), named)
+    assert found.model.name == graph
+    assert found.settings.port == (9 if "port: 9" in "".join(steps) else 8080)
+
+
+@pytest.mark.parametrize(
+    ("steps", "named", "what"),
+    [
+        ((), None, "there is nothing to serve: no step above makes an ONNX model"),
+        (("export: {}\n", "serve.a: {}\n", "serve.b: {}\n"), None, "the recipe has 2 serve steps"),
+        (("export: {}\n",), "train", "train makes no ONNX model"),
+        (("export: {}\n",), "nothing", "the recipe has no step 'nothing'"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(tmp_path: Path, steps: tuple[str, ...], named: str | None, what: str) -> None:
+    recipe = loaded(tmp_path, PREPARE, TRAIN, *steps)
+    with pytest.raises(UsageError) as refusal:
+        served(recipe, assemble(recipe), named)
+    assert what in refusal.value.what

@@ -14,7 +14,17 @@ from mlctl.engine.fingerprint import Identity
 from mlctl.engine.plan import Action, Life, Plan, PlannedStep
 from mlctl.engine.stage import Stage, Step, Work
 from mlctl.engine.verdict import Failure, FollowersVerdict, Verdict
-from mlctl.errors import DataError, Diverged, Interrupted, NotBuilt, OutOfMemory, PeerLost, Problem, Refusal, UsageError
+from mlctl.errors import (
+    DataError,
+    Diverged,
+    Interrupted,
+    OutOfMemory,
+    PeerLost,
+    Problem,
+    RecipeError,
+    Refusal,
+    UsageError,
+)
 from mlctl.stages.peers import Peers, Told, company_for, cores_here, threads_here, voiced
 from mlctl.training.places import Place
 
@@ -169,7 +179,7 @@ def test_what_torchrun_sets_by_itself_is_nobodys_wish_but_what_mlctl_hands_on_is
     [
         (OutOfMemory("no room", where="cuda:1", next="less"), OutOfMemory),
         (Interrupted(15), Interrupted),
-        (NotBuilt((Problem(1, 1, "a", "b", "c"),)), UsageError),
+        (RecipeError((Problem(1, 1, "a", "b", "c"),)), UsageError),
     ],
 )
 def test_a_failure_of_another_process_is_the_same_failure_with_its_rank(

@@ -48,13 +48,3 @@ def test_a_graph_beyond_its_tolerance_fails_the_command_and_stops_the_life(finis
     assert ours["outcome"] == "not measured"
     # The graph itself is as good as before: only the demand was another.
     assert finished_lab("run whole.yaml").code == 0
-
-
-def test_a_stage_that_is_not_built_is_refused_before_anything_runs(lab: Lab) -> None:
-    with (lab.folder / "tiny.yaml").open("a") as recipe:
-        recipe.write("export: {}\nserve: {}\n")
-    result = lab("run tiny.yaml")
-    assert result.code == 2
-    assert "tiny.yaml:17:1: serve: the stage serve is not built in this release" in result.err
-    assert not lab.store.exists()
-    assert lab("run tiny.yaml --until prepare").code == 0

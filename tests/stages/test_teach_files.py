@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from schools import School, figures, outcome, softmax
 
 from mlctl.events import Warned
-from mlctl.graphs.metadata import read_properties, write_properties
+from mlctl.graphs.properties import read_properties, write_properties
 from mlctl.stages.wiring import WiringError
 
 SIDES = np.tile(np.array([[1.0, -1.0]]), (16, 1)) * np.tile([1, 1, -1, -1], 4)[:, None]

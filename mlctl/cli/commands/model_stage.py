@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from mlctl.cli.commands.stage import require_built
 from mlctl.cli.options import (
     AllowCodeFlag,
     DataOption,
@@ -44,7 +43,6 @@ def model_stage_command(stage: str) -> Callable[..., int]:
         quiet: QuietFlag = False,
         debug: DebugFlag = False,
     ) -> int:
-        require_built(stage, recipe or from_)
         from mlctl.cli.foreign import HandOut, asked_for
         from mlctl.cli.output import Output
         from mlctl.cli.session import run_options

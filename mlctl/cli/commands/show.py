@@ -25,5 +25,5 @@ def show(
     if resolved:
         show_resolved(session.recipe, as_json=json)
     else:
-        show_artifacts(session.plan(session.buildable), as_json=json)
+        show_artifacts(session.plan(session.until(None)), as_json=json)
     return 0

@@ -1,7 +1,6 @@
 """`mlctl STAGE`: the steps of one stage, and whatever they need that is not there yet."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from mlctl.cli.options import (
@@ -19,9 +18,8 @@ from mlctl.cli.options import (
     StoreOption,
     ThreadsOption,
 )
-from mlctl.errors import UsageError
 
-BUILT: Final = {
+PURPOSES: Final = {
     "prepare": "Read, clean and split the data.",
     "train": "Train a network.",
     "prune": "Take parts out of a network.",
@@ -29,20 +27,10 @@ BUILT: Final = {
     "export": "Turn trained models into ONNX graphs, and compare them.",
     "quantize": "Turn floats into integers, and compare them.",
     "eval": "Run every model on the same held-out data.",
-}
-NOT_BUILT: Final = {
-    "serve": "Answer requests over the network (not built in this release).",
+    "serve": "Answer requests over the network.",
 }
 TAKES_FILES: Final = ("export", "quantize")
 """Stages that also take an ONNX file with `--from`."""
-
-
-def require_built(stage: str, where: Path | None) -> None:
-    """Raise UsageError for a stage that this release does not have; `where` is what the command was given."""
-    if stage in NOT_BUILT:
-        raise UsageError(
-            f"{stage} is not built in this release of mlctl", where=where, next=f"this release has {', '.join(BUILT)}"
-        )
 
 
 def stage_command(stage: str) -> Callable[..., int]:
@@ -63,7 +51,6 @@ def stage_command(stage: str) -> Callable[..., int]:
         quiet: QuietFlag = False,
         debug: DebugFlag = False,
     ) -> int:
-        require_built(stage, recipe)
         from mlctl.cli.output import Output
         from mlctl.cli.session import Session, run_options
 

@@ -1,5 +1,7 @@
 """The completion script for bash."""
 
+from collections.abc import Iterator, Mapping
+
 from mlctl.cli.completions.grammar import Grammar, Option, Value
 from mlctl.cli.completions.recipe_steps import STEP_NAMES_AWK
 
@@ -77,9 +79,9 @@ _mlctl_read_arguments() {
       [[ $(_mlctl_value_of "${words[i]}") ]] && option_before=${words[i]}
     else
       arguments+=("${words[i]}")
+      ((i > at)) || command=${arguments[0]}
     fi
   done
-  ((place == 0)) || command=${arguments[0]}
   recipe=${arguments[1]-}
 }
 
@@ -137,7 +139,7 @@ def bash_script(grammar: Grammar) -> str:
     parts = (
         _INTRODUCTION,
         _arguments_of(grammar),
-        _value_of(grammar.valued_options()),
+        _value_of(grammar.values()),
         _COMPLETING.strip("\n"),
         "complete -o nosort -F _mlctl mlctl\n",
     )
@@ -156,10 +158,22 @@ def _arguments_of(grammar: Grammar) -> str:
     return "\n".join([head, "_mlctl_arguments_of() {", "  case $1 in", *cases, "  esac", "}"])
 
 
-def _value_of(options: tuple[Option, ...]) -> str:
-    cases = [f"    {' | '.join(each.spellings)}) echo '{_offer(each.value)}' ;;" for each in options]
-    head = "# Prints what an option is given; nothing for a flag."
+def _value_of(values: Mapping[tuple[str, ...], Mapping[Value, tuple[str, ...]]]) -> str:
+    cases = [line for spellings, meant in values.items() for line in _value_case(" | ".join(spellings), meant)]
+    head = "# Prints what an option of the command is given; nothing for a flag."
     return "\n".join([head, "_mlctl_value_of() {", "  case $1 in", *cases, "  esac", "}"])
+
+
+def _value_case(spellings: str, meant: Mapping[Value, tuple[str, ...]]) -> Iterator[str]:
+    if len(meant) == 1:
+        yield f"    {spellings}) echo '{_offer(next(iter(meant)))}' ;;"
+        return
+    yield f"    {spellings})"
+    yield "      case $command in"
+    for value, names in meant.items():
+        yield f"        {' | '.join(names)}) echo '{_offer(value)}' ;;"
+    yield "      esac"
+    yield "      ;;"
 
 
 def _offer(value: Value | None) -> str:

@@ -82,7 +82,7 @@ _OFFERS = {
 
 def fish_script(grammar: Grammar) -> str:
     """The script, to lie as `mlctl.fish` among fish's completions."""
-    valued = " ".join(" ".join(option.spellings) for option in grammar.valued_options())
+    valued = " ".join(" ".join(spellings) for spellings in grammar.values())
     reading = _READING.replace("@VALUED@", valued).replace("@AWK@", STEP_NAMES_AWK.replace("\\", "\\\\"))
     lines = ["complete -c mlctl -f"]
     lines += [_option("__mlctl_at_command", option) for option in grammar.options]

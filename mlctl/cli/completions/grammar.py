@@ -72,16 +72,23 @@ class Grammar:
     options: tuple[Option, ...]
     commands: tuple[Command, ...]
 
-    def valued_options(self) -> tuple[Option, ...]:
-        """Options that are given a value, each once.
+    def values(self) -> dict[tuple[str, ...], dict[Value, tuple[str, ...]]]:
+        """What options are given, by their spellings: each value, and the commands that mean that by the option.
 
-        Raises ValueError when one spelling means different things to two commands, which the scripts cannot tell apart.
+        Raises ValueError for a spelling that is a flag to one command and takes a value of another: a script that reads
+        the words of a line could not tell which of them are values.
         """
-        found: dict[str, Option] = {}
-        for option in (option for command in self.commands for option in command.options if option.value):
-            if found.setdefault(option.long, option).value != option.value:
-                raise ValueError(f"{option.long} differs between commands")
-        return tuple(found.values())
+        found: dict[tuple[str, ...], dict[Value, tuple[str, ...]]] = {}
+        for command in self.commands:
+            for option in command.options:
+                if option.value:
+                    meant = found.setdefault(option.spellings, {})
+                    meant[option.value] = (*meant.get(option.value, ()), command.name)
+        valued = {spelling for spellings in found for spelling in spellings}
+        for option in (option for command in self.commands for option in command.options if not option.value):
+            if valued.intersection(option.spellings):
+                raise ValueError(f"{option.long} is a flag to some commands, and takes a value of others")
+        return found
 
     def with_option(self, option: Option) -> tuple[str, ...]:
         """Names of the commands that have it."""
@@ -105,8 +112,14 @@ KINDS: Final = {
     "X": Kind.ANYTHING,
     "TEXT": Kind.ANYTHING,
     "HOST:PORT": Kind.ANYTHING,
+    "NAME": Kind.ANYTHING,
+    "DAYS": Kind.ANYTHING,
+    "ADDRESS": Kind.ANYTHING,
+    "LABEL": Kind.ANYTHING,
+    "NAME@VERSION": Kind.ANYTHING,
+    "RECIPE|MODEL.onnx": Kind.PATH,
 }
-"""What each placeholder of the help stands for; one with a bar in it lists the choices."""
+"""What each placeholder of the help stands for; any other with a bar in it lists the choices."""
 
 
 def read_grammar() -> Grammar:
@@ -161,6 +174,6 @@ def _option(option: TyperOption) -> Option:
 def _value(parameter: TyperArgument | TyperOption) -> Value:
     placeholder = (parameter.metavar or "").strip("[].")
     name = str(parameter.name).rstrip("_")
-    if "|" in placeholder:
+    if "|" in placeholder and placeholder not in KINDS:
         return Value(Kind.CHOICE, name, tuple(word.partition(":")[0] for word in placeholder.split("|")))
     return Value(KINDS[placeholder], name)

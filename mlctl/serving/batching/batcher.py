@@ -1,0 +1,300 @@
+"""One version's requests: taken in, joined, computed, answered. Only the event loop calls it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic, time
+from typing import Final
+
+from mlctl.runtime.answers import Arrays
+from mlctl.serving.batching.computing import Computed
+from mlctl.serving.batching.costs import Costs
+from mlctl.serving.batching.forming import form
+from mlctl.serving.batching.layout import Layout
+from mlctl.serving.batching.waiting import Waiting, Whole
+from mlctl.serving.batching.workers import Worker
+from mlctl.serving.inference import Inference
+from mlctl.serving.refusals import Broken, Busy, Late, NotReady, Refused
+from mlctl.serving.settings import Batching
+from mlctl.serving.telemetry.statistics import ModelStatistics
+
+DROPPED: Final = "dropped"
+"""The reason, for statistics, of requests whose callers went before they had an answer."""
+MOST_BYTES: Final = 256 << 20
+"""Of the rows of all accepted requests, beside their number: a thousand of the largest size would take 64 GB."""
+_WINDOW: Final = 256
+"""The oldest requests, out of which a batch is formed: what it costs does not grow with the queue."""
+_FAR: Final = float("inf")
+_AFTER_DEADLINE: Final = 0.002
+"""uvloop counts whole milliseconds; before the deadline nobody is late."""
+_GONE: Final = "the model is not served any more"
+
+
+class Batcher:
+    """Work-conserving: an idle worker takes what is there, what arrives meanwhile is the next batch.
+
+    Every request that was accepted is answered once, or refused once, or its caller has gone. Times are those of
+    `time.monotonic`, which event loops count by.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        costs: Costs,
+        worker: Worker,
+        batching: Batching,
+        statistics: ModelStatistics,
+        *,
+        clock: Callable[[], float] = monotonic,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """The loop is the one on which the first request comes, unless it is given."""
+        self.costs = costs
+        self.is_inline = worker.is_inline
+        self._layout = layout
+        self._worker = worker
+        self._batching = batching
+        self._delay = batching.max_delay_ms / 1000
+        self._statistics = statistics
+        self._clock = clock
+        self._waiting: list[Waiting] = []
+        self._bytes = 0
+        self._running: list[list[Waiting]] = []
+        self._outbox: deque[tuple[Inference, Arrays | Refused]] = deque()
+        self._accepted = 0
+        self._is_scheduled = False
+        self._is_closed = False
+        self._sweep_at = _FAR
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._held: asyncio.TimerHandle | None = None
+        self._drained: list[asyncio.Future[None]] = []
+        self._loop = loop
+
+    def submit(self, inference: Inference) -> None:
+        """Take a request in; `inference.answered` is called later.
+
+        Raises Busy where the queue is full, NotReady after `close`.
+        """
+        waiting = self._admitted(inference)
+        if not inference.arrived:
+            inference.arrived = self._clock()
+        self._accepted += 1
+        self._bytes += waiting.bytes
+        self._statistics.pending += 1
+        self._waiting.append(waiting)
+        if inference.deadline < self._sweep_at:
+            self._sweep_after(inference.deadline)
+        if not self._is_scheduled and len(self._running) < self._worker.places:
+            self._schedule()
+
+    async def drain(self) -> None:
+        """Wait until nothing is left of what was accepted."""
+        if not self._is_empty:
+            future = asyncio.get_running_loop().create_future()
+            self._drained.append(future)
+            await future
+
+    def close(self) -> None:
+        """Take no more requests, and refuse those that wait as NotReady; batches that are computed are answered."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            self._refuse(each, NotReady(_GONE))
+        for timer in (self._sweeper, self._held):
+            if timer is not None:
+                timer.cancel()
+        self._worker.close()
+        if self._outbox:
+            self._own_loop.call_soon(self._send)
+
+    @property
+    def _is_empty(self) -> bool:
+        return not (self._accepted or self._running or self._outbox)
+
+    @property
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def _admitted(self, inference: Inference) -> Waiting:
+        if self._is_closed:
+            raise NotReady(_GONE)
+        size = sum([each.nbytes for each in inference.inputs])
+        if len(self._waiting) >= self._batching.queue or (self._accepted and self._bytes + size > MOST_BYTES):
+            self._statistics.pending += 1
+            self._statistics.refused(Busy.reason)
+            raise Busy("too many requests wait for this model", retry_after=self._seconds_left())
+        key, length = self._layout.key_of(inference.inputs)
+        most = self.costs.best(self._batching.max_size, length)
+        if len(inference.inputs[0]) <= most or not self.costs.can_join:
+            waiting = Waiting(inference, inference.inputs, key, length)
+        else:
+            waiting = Whole(inference, key, length, most).first_part()
+        waiting.bytes = size
+        return waiting
+
+    def _seconds_left(self) -> float:
+        """Until what was accepted is computed, about: as if all were like the oldest."""
+        oldest = next(each for batch in (self._waiting, *self._running) for each in batch)
+        rows = oldest.rows * max(1, len(self._waiting))
+        size = self.costs.best(rows, oldest.length)
+        return self.costs.price(size, oldest.length) * rows / size / self._worker.places
+
+    def _schedule(self) -> None:
+        # After this turn's reads: what all ready sockets brought is one batch.
+        self._is_scheduled = True
+        self._own_loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Give idle workers what is there."""
+        self._is_scheduled = False
+        try:
+            self._feed()
+        finally:
+            self._send()
+
+    def _feed(self) -> None:
+        while self._waiting and len(self._running) < self._worker.places:
+            now = self._clock()
+            if self._delay and self._is_held(now):
+                return
+            batch = self._take(now)
+            if not batch:
+                continue
+            self._running.append(batch)
+            try:
+                self._worker.start(batch, self._finished, self._own_loop)
+            finally:
+                is_over = self.is_inline and bool(self._waiting)
+                if is_over:
+                    self._schedule()
+            if is_over:
+                return
+
+    def _finished(self, batch: list[Waiting], computed: list[Computed] | None) -> None:
+        """Note what became of a batch, and give its worker the next one before anybody is told."""
+        self._running = [each for each in self._running if each is not batch]
+        self._settle(batch, computed)
+        if not self.is_inline:
+            self._turn()
+
+    def _settle(self, batch: list[Waiting], computed: list[Computed] | None) -> None:
+        if computed is None:
+            for each in batch:
+                self._refuse(each, Broken("the answer could not be computed"))
+            return
+        now = self._clock()
+        self._statistics.last_inference = time()
+        for part in computed:
+            if isinstance(part.answers, Refused):
+                self._refuse(part.batch[0], part.answers)
+                continue
+            self._statistics.executed(part.rows, part.seconds)
+            for waiting, outputs in zip(part.batch, part.answers, strict=True):
+                if not waiting.is_settled:
+                    self._answer(waiting, outputs, now, part.seconds)
+
+    def _answer(self, waiting: Waiting, outputs: Arrays, now: float, seconds: float) -> None:
+        whole, started = waiting.whole, waiting.started
+        if whole is not None:
+            if not whole.take(waiting, outputs, seconds):
+                return
+            outputs, started, seconds = whole.joined(), whole.parts[0].started, whole.seconds
+        arrived = waiting.inference.arrived
+        self._statistics.answered(max(0.0, now - arrived), max(0.0, started - arrived), seconds)
+        self._leave(waiting)
+        self._outbox.append((waiting.inference, outputs))
+
+    def _refuse(self, waiting: Waiting, refused: Refused) -> None:
+        if waiting.is_settled:
+            return
+        self._statistics.refused(DROPPED if waiting.inference.is_dropped else refused.reason)
+        self._leave(waiting)
+        self._outbox.append((waiting.inference, refused))
+
+    def _leave(self, waiting: Waiting) -> None:
+        waiting.is_settled = True
+        if waiting.whole is not None:
+            waiting.whole.settle()
+        self._accepted -= 1
+        self._bytes -= waiting.bytes
+
+    def _send(self) -> None:
+        """Tell callers, one after the other; what one of them raises goes to the loop's exception handler."""
+        outbox = self._outbox
+        try:
+            while outbox:
+                inference, found = outbox.popleft()
+                if not inference.is_dropped:
+                    inference.answered(found)
+        finally:
+            if outbox:
+                self._own_loop.call_soon(self._send)
+            elif self._drained and self._is_empty:
+                drained, self._drained = self._drained, []
+                for each in drained:
+                    if not each.done():
+                        each.set_result(None)
+
+    def _is_held(self, now: float) -> bool:
+        """Whether the next batch may wait for company; a turn is set for when it may not any more."""
+        oldest = self._waiting[0]
+        until = oldest.inference.arrived + self._delay
+        full = self.costs.best(self._batching.max_size, oldest.length)
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+        if now >= until or sum([each.rows for each in self._waiting]) >= full:
+            return False
+        self._held = self._own_loop.call_at(until, self._turn)
+        return True
+
+    def _take(self, now: float) -> list[Waiting]:
+        """The next batch, out of the queue; empty where none of the oldest requests is to be computed any more."""
+        window = self._waiting[:_WINDOW]
+        live = [each for each in window if _is_live(each, now)]
+        if len(live) < len(window):
+            self._leave_out(window, now)
+        batch: list[Waiting] = []
+        if live:
+            batch = form(live, self.costs, self._batching.padding, self._worker.places - len(self._running))
+        for each in batch:
+            each.is_taken = True
+            each.started = now
+        self._waiting[:_WINDOW] = [each for each in live if not each.is_taken] if len(batch) < len(live) else ()
+        for each in batch:
+            if each.whole is not None and (part := each.whole.next_part()) is not None:
+                self._waiting.append(part)
+        return batch
+
+    def _leave_out(self, requests: Sequence[Waiting], now: float) -> None:
+        """Refuse those that are late or whose callers have gone."""
+        for each in requests:
+            if not _is_live(each, now):
+                self._refuse(each, Late("the time for this request was over before it was computed"))
+
+    def _sweep_after(self, deadline: float) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweep_at = deadline
+        self._sweeper = self._own_loop.call_at(deadline + _AFTER_DEADLINE, self._sweep)
+
+    def _sweep(self) -> None:
+        """Tell those whose time is over, even where no worker comes back."""
+        now = self._clock()
+        self._leave_out([*self._waiting, *(each for batch in self._running for each in batch)], now)
+        self._waiting = [each for each in self._waiting if not each.is_settled]
+        self._sweeper, self._sweep_at = None, _FAR
+        left = [each for batch in (self._waiting, *self._running) for each in batch if not each.is_settled]
+        nearest = min((each.inference.deadline for each in left), default=_FAR)
+        if nearest < _FAR:
+            self._sweep_after(nearest)
+        self._send()
+
+
+def _is_live(waiting: Waiting, now: float) -> bool:
+    """Whether it is to be computed, or goes on being computed."""
+    return waiting.inference.deadline > now and not waiting.inference.is_dropped and not waiting.is_settled
