@@ -118,9 +118,14 @@ def _cut(network: nn.Module, indices: Mapping[Axis, NDArray[np.int64]]) -> set[s
     for name, selections in axes.items():
         old = tensors[name]
         new = old.detach()
-        for place, each in selections.items():
-            new = new.index_select(place, torch.from_numpy(each).to(new.device))
-        new = new.contiguous()
+        if any(old.stride()):
+            for place, each in selections.items():
+                new = new.index_select(place, torch.from_numpy(each).to(new.device))
+            new = new.contiguous()
+        else:
+            # One number in every place, which takes no memory: any part of it is as good as another.
+            for place, each in selections.items():
+                new = new.narrow(place, 0, len(each))
         if isinstance(old, nn.Parameter):
             new = nn.Parameter(new, requires_grad=old.requires_grad)
         for alias in names[id(old)]:

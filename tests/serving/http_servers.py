@@ -100,9 +100,11 @@ class Running:
 
     def call(self, function: Callable[[], T]) -> T:
         """Call it on the event loop."""
-        outcome: Future[T] = Future()
-        self.loop.call_soon_threadsafe(lambda: outcome.set_result(function()))
-        return outcome.result(SECONDS_BEFORE_GIVING_UP)
+
+        async def called() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(called(), self.loop).result(SECONDS_BEFORE_GIVING_UP)
 
     def start_drain(self, seconds: float) -> "Future[int]":
         """Begin to drain it."""

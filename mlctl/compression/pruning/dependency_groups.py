@@ -44,16 +44,18 @@ def alike(trace: Trace, frozen: Sequence[int]) -> Iterator[Alike]:
     """Units of layers that are not frozen, put together with those that lie in the same axes."""
     names = [(weight, axis) for weight in trace.weights for axis in range(len(weight.axes))]
     entries = _entries(trace, names)
-    entries = entries.where(~np.isin(entries.roots, np.asarray(frozen, np.int64)))
     if not len(entries.roots):
         return
+    roots = int(entries.roots.max()) + 1
+    is_frozen = np.zeros(roots, bool)
+    is_frozen[[each for each in frozen if each < roots]] = True
+    entries = entries.where(~is_frozen[entries.roots])
     random = np.random.default_rng(_SEED).integers(2**63, size=len(names), dtype=np.uint64)
-    units, inverse = np.unique(entries.roots, return_inverse=True)
     # A sum of 64 random bits for every index tells two sets of axes apart as surely as a hash.
-    signatures = np.zeros(len(units), np.uint64)
-    np.add.at(signatures, inverse, random[entries.axes])
+    signatures = np.zeros(roots, np.uint64)
+    np.add.at(signatures, entries.roots, random[entries.axes])
     used = {(name, axis): order for order, (name, axis) in enumerate(trace.outputs)}
-    of_entries = signatures[inverse]
+    of_entries = signatures[entries.roots]
     order = np.argsort(of_entries, kind="stable")
     starts = np.flatnonzero(np.diff(of_entries[order])) + 1
     for chosen in sorted(np.split(order, starts), key=lambda each: int(each[0])):
@@ -75,7 +77,8 @@ def _entries(trace: Trace, names: Sequence[tuple[Weight, int]]) -> _Entries:
 
 
 def _together(entries: _Entries, names: Sequence[tuple[Weight, int]], used: dict[TensorAxis, int]) -> Alike:
-    numbers = list(dict.fromkeys(entries.axes.tolist()))
+    present, first = np.unique(entries.axes, return_index=True)
+    numbers = present[np.argsort(first)].tolist()
     keys = {number: (names[number][0].name, names[number][1]) for number in numbers}
     leading = min((number for number in numbers if keys[number] in used), key=lambda number: used[keys[number]])
     # Units stand in the order of their first index in the layer that names them.
