@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter
-from torch import nn
+from torch import Tensor, nn
 
 from mlctl.models.sizes import resize
 
@@ -117,15 +117,7 @@ def _cut(network: nn.Module, indices: Mapping[Axis, NDArray[np.int64]]) -> set[s
     touched = set()
     for name, selections in axes.items():
         old = tensors[name]
-        new = old.detach()
-        if any(old.stride()):
-            for place, each in selections.items():
-                new = new.index_select(place, torch.from_numpy(each).to(new.device))
-            new = new.contiguous()
-        else:
-            # One number in every place, which takes no memory: any part of it is as good as another.
-            for place, each in selections.items():
-                new = new.narrow(place, 0, len(each))
+        new = _selected(old.detach(), selections)
         if isinstance(old, nn.Parameter):
             new = nn.Parameter(new, requires_grad=old.requires_grad)
         for alias in names[id(old)]:
@@ -133,6 +125,18 @@ def _cut(network: nn.Module, indices: Mapping[Axis, NDArray[np.int64]]) -> set[s
             setattr(network.get_submodule(path), attribute, new)
             touched.add(path)
     return touched
+
+
+def _selected(values: Tensor, selections: Mapping[int, NDArray[np.int64]]) -> Tensor:
+    """What stays of a tensor along its axes."""
+    if not any(values.stride()):
+        # One number in every place, which takes no memory: any part of it is as good as another.
+        for place, each in selections.items():
+            values = values.narrow(place, 0, len(each))
+        return values
+    for place, each in selections.items():
+        values = values.index_select(place, torch.from_numpy(each).to(values.device))
+    return values.contiguous()
 
 
 def _set_counter(network: nn.Module, path: str, value: int) -> None:
