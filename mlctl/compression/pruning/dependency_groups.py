@@ -44,12 +44,12 @@ def alike(trace: Trace, frozen: Sequence[int]) -> Iterator[Alike]:
     """Units of layers that are not frozen, put together with those that lie in the same axes."""
     names = [(weight, axis) for weight in trace.weights for axis in range(len(weight.axes))]
     entries = _entries(trace, names)
-    if not len(entries.roots):
-        return
-    roots = int(entries.roots.max()) + 1
+    roots = int(entries.roots.max(initial=0)) + 1
     is_frozen = np.zeros(roots, bool)
     is_frozen[[each for each in frozen if each < roots]] = True
     entries = entries.where(~is_frozen[entries.roots])
+    if not len(entries.roots):
+        return
     random = np.random.default_rng(_SEED).integers(2**63, size=len(names), dtype=np.uint64)
     # A sum of 64 random bits for every index tells two sets of axes apart as surely as a hash.
     signatures = np.zeros(roots, np.uint64)
