@@ -25,7 +25,8 @@ from mlctl.recipe.networks import CnnSettings
 SEED = 7
 SHAPE = (1, 28, 28)
 CLASSES = 10
-CHANNELS = (32, 64, 128)
+CHANNELS = (48, 80, 168)
+"""157,938 parameters."""
 CALIBRATION_ROWS = 256
 NAMES = ("cnn", "cnn-int8", "minilm", "minilm-int8")
 

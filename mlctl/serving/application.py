@@ -29,6 +29,10 @@ class Application:
         self._guard = guard
         self._audit = audit
         self._log = log
+        self.is_silent = log.is_silent
+        """Whether no request leaves a line."""
+        self.is_audited = audit.is_kept
+        """Whether what is done is kept account of."""
 
     def __call__(self, request: Request, respond: Respond) -> Drop | None:
         """Answer now or later. Gives what is to be called where the caller goes before that."""
@@ -39,7 +43,7 @@ class Application:
             request.model = parameters.get("model", "")
             authorization = request.headers.get("authorization")
             exchange.caller = self._guard.admit(authorization, route.scope, named_model(route, request))
-            if exchange.is_audited:
+            if self.is_audited and exchange.is_audited:
                 self.require_writable()
             drop = route.handler(request, parameters, exchange.finish)
             return partial(exchange.leave, drop)
@@ -93,10 +97,16 @@ class _Exchange:
         if self.is_over:
             return
         self.is_over = True
-        request = self._request
-        if self.is_audited:
+        application, request, route = self._application, self._request, self.route
+        if application.is_audited and self.is_audited:
             response = self._recorded(response)
-        identifier = request_id(request.headers.get("x-request-id"))
+        path = route.path if route is not None else ""
+        given = request.headers.get("x-request-id")
+        if given is None and application.is_silent:
+            self._respond(response)
+            application.responses[path, response.status] += 1
+            return
+        identifier = request_id(given)
         response.headers = (*response.headers, (REQUEST_ID, identifier))
         self._respond(response)
         access = Access(
@@ -111,7 +121,7 @@ class _Exchange:
             request.model,
             request.version,
         )
-        self._application.answered(access, self.route.path if self.route else "")
+        application.answered(access, path)
 
     def leave(self, drop: Drop | None) -> None:
         """The caller has gone before the answer: nothing more is computed, and that is on record."""

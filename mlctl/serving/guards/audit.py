@@ -41,6 +41,9 @@ class Use:
 class Audit(Protocol):
     """Keeps account of what was done."""
 
+    is_kept: bool
+    """Whether anything is written at all."""
+
     def require_writable(self) -> None:
         """To be called before anything is computed or changed. Raises NotReady while nothing can be written."""
 
@@ -63,6 +66,8 @@ def audit_of(path: Path | None, tell: Tell = silent) -> Audit:
 class _Unaudited:
     """Nobody asked for an account."""
 
+    is_kept = False
+
     def require_writable(self) -> None:
         """It is not written."""
 
@@ -83,6 +88,8 @@ class FileAudit:
     A file that was renamed, or taken away, is noticed within a second, and a new one is begun, as rotation wants it.
     Lines survive the end of the process at once, and a power cut once the system has written them out.
     """
+
+    is_kept = True
 
     def __init__(
         self,

@@ -43,4 +43,6 @@ def _status_line(status: int) -> str:
 
 
 def _lines(headers: tuple[tuple[str, str], ...]) -> str:
-    return "".join(f"{name}: {value.translate(_CONTROLS)}\r\n" for name, value in headers)
+    return "".join(
+        [f"{name}: {value if value.isprintable() else value.translate(_CONTROLS)}\r\n" for name, value in headers]
+    )

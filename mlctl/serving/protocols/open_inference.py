@@ -17,6 +17,7 @@ from mlctl.serving.protocols import open_inference_schemas as schemas
 from mlctl.serving.protocols.answering import answer
 from mlctl.serving.protocols.open_inference_descriptions import EXTENSIONS, SERVER_NAME, configuration, metadata
 from mlctl.serving.protocols.open_inference_inferring import Asked, read, write
+from mlctl.serving.protocols.open_inference_plans import Plans
 from mlctl.serving.protocols.open_inference_repository import Repository, refusal
 from mlctl.serving.protocols.open_inference_statistics import statistics_of
 from mlctl.serving.refusals import Refused
@@ -58,6 +59,7 @@ class _Models:
     def __init__(self, catalogue: Catalogue, max_batch_size: int) -> None:
         self._catalogue = catalogue
         self._max_batch_size = max_batch_size
+        self._plans = Plans()
 
     def metadata(self, _: Request, parameters: Mapping[str, str], respond: Respond) -> None:
         """What a model takes and gives."""
@@ -79,7 +81,7 @@ class _Models:
     def infer(self, request: Request, parameters: Mapping[str, str], respond: Respond) -> Drop:
         """The answer to tensors."""
         live = self._find(parameters)
-        asked = read(request, live.signature)
+        asked = read(request, live.signature, self._plans)
         written = partial(_written, live.signature, asked)
         return answer(live, asked.inputs, request, respond, written=written, refusal=refusal)
 

@@ -53,6 +53,11 @@ class AccessLog:
         self._line = plain_access if is_plain else json_access
         self._now = now
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is written."""
+        return self._writer is None
+
     def answered(self, access: Access) -> None:
         """Have the line of a request written soon."""
         if self._writer is not None:
