@@ -9,12 +9,13 @@ round are measured one after the other, each alone, and rounds repeat; ratios ar
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import minilm
@@ -49,9 +50,15 @@ def own(graph: Path, question: Question, *flags: str, name: str = "mlctl") -> Wa
     return Way(name, lambda port: [*words, "--port", str(port)], question)
 
 
-def peer(name: str, folder: Path, graph: Path, question: Question, *flags: str) -> Way:
-    """Another server, in its own environment."""
-    words = [str(folder / name / "bin" / "python"), str(HERE / f"serve_{name}.py"), str(graph)]
+def peer(name: str, folder: Path, graph: Path, question: Question, *flags: str, threads: int = 1) -> Way:
+    """Another server, in its own environment, its session on so many threads."""
+    words = [
+        "env",
+        f"THREADS={threads}",
+        str(folder / name / "bin" / "python"),
+        str(HERE / f"serve_{name}.py"),
+        str(graph),
+    ]
     return Way(name, lambda port: [*words, str(port), *flags], question)
 
 
@@ -187,6 +194,8 @@ def cpu(models: Mapping[str, Path], asked: argparse.Namespace) -> Iterator[str]:
         if binary:
             way = peer(name, asked.peers, models["cnn"], binary)
             ways.append(Way(f"{name} binary", way.command, binary))
+            plain = replace(as_json, path="/documented")
+            ways.append(Way(f"{name} documented", way.command, plain))
     found = measured(ways, asked, CALLERS)
     yield from rows_of(found)
 
@@ -234,10 +243,11 @@ def start(models: Mapping[str, Path], asked: argparse.Namespace) -> Iterator[str
 
 
 def texts(models: Mapping[str, Path], asked: argparse.Namespace) -> Iterator[str]:
-    """Sentences of mixed length, text in, embedding out."""
+    """Sentences of mixed length, text in, embedding out; every server may use all cores."""
     sentences = minilm.sentences()
     mixed = [sentences[place] for place in np.random.default_rng(serving_models.SEED).permutation(len(sentences))]
     tokenizer = str(models["minilm"].with_name("tokenizer.json"))
+    cores = len(os.sched_getaffinity(0))
 
     def ask(path: str, body: Callable[[str], object]) -> Question:
         return Question(path, JSON, tuple(json.dumps(body(each)).encode() for each in mixed))
@@ -255,7 +265,8 @@ def texts(models: Mapping[str, Path], asked: argparse.Namespace) -> Iterator[str
             question = ask("/predict", lambda text: {"rows": [text]})
         else:
             question = ask(paths[name], lambda text: {"texts": [text]})
-        ways.append(peer(name, asked.peers, models["minilm"], question, "--tokenizer", tokenizer))
+        way = peer(name, asked.peers, models["minilm"], question, "--tokenizer", tokenizer, threads=cores)
+        ways.append(way)
     found = measured(ways, asked, CALLERS)
     yield from rows_of(found)
 

@@ -1,5 +1,6 @@
-"""A graph on one thread, as every peer's server computes it."""
+"""A graph as every peer's server computes it, on as many threads as `THREADS` says, one by default."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,9 @@ import onnxruntime
 
 
 def session_of(path: str) -> Any:
-    """On one thread."""
+    """The graph, loaded."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = int(os.environ.get("THREADS", "1"))
     options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
