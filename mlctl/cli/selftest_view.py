@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from mlctl.digests import jsonable
 from mlctl.engine.figures import Kind
 from mlctl.stages.proving import Proof
 from mlctl.units import plural
@@ -13,7 +14,7 @@ from mlctl.units import plural
 def show_proofs(proofs: Sequence[Proof], *, as_json: bool) -> int:
     """Print them; 0 where all hold, else the exit code of parity."""
     if as_json:
-        sys.stdout.write(json.dumps([asdict(each) for each in proofs], indent=2) + "\n")
+        sys.stdout.write(json.dumps(jsonable([asdict(each) for each in proofs]), indent=2) + "\n")
     else:
         for each in proofs:
             _show(each)

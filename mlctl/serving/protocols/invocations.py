@@ -24,6 +24,7 @@ from mlctl.serving.protocols.bodies import from_json, in_json, kind_of
 from mlctl.serving.protocols.given_rows import GivenRows, from_columns, from_instances
 from mlctl.serving.protocols.natural_bodies import ANY_BODY, from_body, from_value
 from mlctl.serving.protocols.nested_tensors import in_rows, jsonable
+from mlctl.serving.protocols.reading_aside import read_then
 from mlctl.serving.protocols.torchserve import meanings
 from mlctl.serving.refusals import Malformed, NotReady, Refused
 
@@ -104,14 +105,21 @@ def _model_of(catalogue: Catalogue, request: Request) -> str:
 def _invoke(catalogue: Catalogue, request: Request, parameters: Mapping[str, str], respond: Respond) -> Drop:
     live = catalogue.find(_model_of(catalogue, request))
     media = accepted(request.headers.get("accept", ""), (JSON, CSV))
-    given, is_raw = _given(live, request)
 
-    def written(outputs: list[Arrays]) -> Response:
-        if media == CSV:
-            return Response(200, _lines(live, outputs), CSV)
-        return in_json({"predictions": in_rows(live.signature, outputs) if is_raw else meanings(live, outputs)})
+    def go_on(found: tuple[GivenRows, bool]) -> Drop:
+        given, is_raw = found
 
-    return answer_each(live, given.parts, request, respond, written=written, refusal=refusal)
+        def written(outputs: list[Arrays]) -> Response:
+            if media == CSV:
+                return Response(200, _lines(live, outputs), CSV)
+            return in_json({"predictions": in_rows(live.signature, outputs) if is_raw else meanings(live, outputs)})
+
+        return answer_each(live, given.parts, request, respond, written=written, refusal=refusal)
+
+    def read() -> tuple[GivenRows, bool]:
+        return _given(live, request)
+
+    return read_then(live, request, respond, read=read, go_on=go_on, refusal=refusal)
 
 
 def _given(live: Live, request: Request) -> tuple[GivenRows, bool]:

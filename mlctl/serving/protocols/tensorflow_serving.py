@@ -21,6 +21,7 @@ from mlctl.serving.protocols.given_rows import GivenRows, from_columns, from_ins
 from mlctl.serving.protocols.json_tensors import decoded
 from mlctl.serving.protocols.nested_tensors import Jsonable, in_columns, in_rows
 from mlctl.serving.protocols.open_inference_tensors import open_shape, quoted
+from mlctl.serving.protocols.reading_aside import read_then
 from mlctl.serving.protocols.tensorflow_serving_examples import (
     classes,
     from_examples,
@@ -93,8 +94,15 @@ def _computed(
     catalogue: Catalogue, compute: Computed, request: Request, parameters: Mapping[str, str], respond: Respond
 ) -> Drop:
     live = _find(catalogue, parameters)
-    given, written = compute(live, decoded(request.body))
-    return answer_each(live, given.parts, request, respond, written=written, refusal=refusal)
+
+    def go_on(found: tuple[GivenRows, Written]) -> Drop:
+        given, written = found
+        return answer_each(live, given.parts, request, respond, written=written, refusal=refusal)
+
+    def read() -> tuple[GivenRows, Written]:
+        return compute(live, decoded(request.body))
+
+    return read_then(live, request, respond, read=read, go_on=go_on, refusal=refusal)
 
 
 def _predict(live: Live, body: dict[str, Any]) -> tuple[GivenRows, Written]:

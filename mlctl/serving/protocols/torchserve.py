@@ -14,7 +14,9 @@ from mlctl.serving.http.messages import JSON, Drop, Request, Respond, Response
 from mlctl.serving.http.routing import Operation, Route
 from mlctl.serving.protocols.answering import answer_each
 from mlctl.serving.protocols.bodies import in_json
+from mlctl.serving.protocols.given_rows import GivenRows
 from mlctl.serving.protocols.natural_bodies import ANY_BODY, from_body
+from mlctl.serving.protocols.reading_aside import read_then
 from mlctl.serving.refusals import Refused
 
 TAG: Final = "TorchServe"
@@ -67,13 +69,18 @@ def meanings(live: Live, parts: list[Arrays]) -> list[Any]:
 
 def _predict(catalogue: Catalogue, request: Request, parameters: Mapping[str, str], respond: Respond) -> Drop:
     live = catalogue.find(parameters["model"], parameters.get("version"))
-    given = from_body(live, request.body, request.headers.get("content-type", ""))
 
-    def written(outputs: list[Arrays]) -> Response:
-        found = meanings(live, outputs)
-        return in_json(found[0] if given.is_one else found)
+    def go_on(given: GivenRows) -> Drop:
+        def written(outputs: list[Arrays]) -> Response:
+            found = meanings(live, outputs)
+            return in_json(found[0] if given.is_one else found)
 
-    return answer_each(live, given.parts, request, respond, written=written, refusal=refusal)
+        return answer_each(live, given.parts, request, respond, written=written, refusal=refusal)
+
+    def read() -> GivenRows:
+        return from_body(live, request.body, request.headers.get("content-type", ""))
+
+    return read_then(live, request, respond, read=read, go_on=go_on, refusal=refusal)
 
 
 def _ping_route(catalogue: Catalogue) -> Route:
