@@ -217,9 +217,8 @@ async def soak(running: Running, rows: Sequence[Row], repository: Path, asked: a
     cuts = statistics.quantiles(seen.seconds, n=100)
     print(f"p50 {cuts[49] * 1e3:.2f} ms, p99 {cuts[98] * 1e3:.2f} ms")
     first, last = (statistics.median(part) for part in (settled[: len(settled) // 4], settled[-len(settled) // 4 :]))
-    print(
-        f"memory {first / 1e6:.1f} MB, at the end {last / 1e6:.1f} MB ({last / first - 1:+.1%}), most {max(settled) / 1e6:.1f}"
-    )
+    change, largest = last / first - 1, max(settled)
+    print(f"memory {first / 1e6:.1f} MB, at the end {last / 1e6:.1f} MB ({change:+.1%}), most {largest / 1e6:.1f}")
 
 
 def main() -> None:
