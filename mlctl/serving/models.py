@@ -83,7 +83,7 @@ class Models:
     def is_ready(self) -> bool:
         """Whether every model takes requests that nobody has let go, and the server does not end."""
         return not self._is_ending and all(
-            each.live is not None or each.seen.wanted in each.unloaded for each in self._models.values()
+            each.live is not None or each.seen.wanted in (None, *each.unloaded) for each in self._models.values()
         )
 
     @property
@@ -142,13 +142,15 @@ class Models:
 
     async def load(self, name: str, version: str | None = None) -> None:
         """Load a version, also one that is there already. Raises Unknown, and NotReady with the reason."""
-        model = self._models.get(name) or _Model(name)
+        model = self._models.setdefault(name, _Model(name))
         async with model.change:
             model.seen = await _aside(self._see, name)
             number = model.seen.wanted if version is None else _number(name, version)
+            if not model.seen.versions and not model.loaded:
+                self._models.pop(name, None)
+                raise Unknown(f"there is no model {name!r}; there are {', '.join(self.names) or 'none'}")
             if number is None or number not in model.seen.versions:
-                raise Unknown(f"there is no model {name!r}" if number is None else f"{name!r} has no version {number}")
-            self._models.setdefault(name, model)
+                raise Unknown(f"the model {name!r} has no version {version}")
             model.unloaded.discard(number)
             model.asked.add(number)
             await self._take_in(model, number)

@@ -251,6 +251,7 @@ def test_what_cannot_be_loaded_on_demand_says_why() -> None:
         with pytest.raises(Unknown, match="there is no model 'nobody'"):
             await it.models.load("nobody")
         assert it.models.names == ("m",)
+        assert it.models.is_ready
 
     asyncio.run(tried())
 

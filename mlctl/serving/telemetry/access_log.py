@@ -86,7 +86,8 @@ def json_access(access: Access, unix: float) -> bytes:
 
 def plain_access(access: Access, unix: float) -> bytes:
     """The line as words: `12:00:00.123  200  POST /v2/models/m/infer  1.2 ms  3120 B  alice@127.0.0.1  m@3  ID`."""
-    model = f"  {access.model}@{access.version}" if access.model else ""
+    version = "" if access.version is None else f"@{access.version}"
+    model = f"  {access.model}{version}" if access.model else ""
     batch = f" in {access.batch}" if access.batch else ""
     words = (
         f"{local_time(unix)}  {access.status}  {access.method} {access.path}  {access.seconds * 1000:.1f} ms  "
