@@ -70,7 +70,7 @@ class Row:
 def publish(repository: Path, store: Path) -> list[Path]:
     """Two versions of one small network; their graphs."""
     for seed in (1, 2):
-        words = ["publish", str(HERE / "digits.yaml"), f"seed={seed}", "train.epochs=3", "--to", str(repository)]
+        words = ["publish", str(HERE / "digits.yaml"), f"seed={seed}", "--to", str(repository)]
         subprocess.run([MLCTL, *words, "--store", str(store), "--name", MODEL, "--quiet"], check=True)
     promote(repository, 1)
     return [repository / MODEL / str(number) / "model.onnx" for number in (1, 2)]

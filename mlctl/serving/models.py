@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, TypeVarTuple
 
 from mlctl.errors import MlctlError
 from mlctl.events import Note, Tell, Warned
+from mlctl.runtime.freed_memory import give_back
 from mlctl.serving.catalogue import Entry, Live
 from mlctl.serving.refusals import NotReady, Unknown
 from mlctl.serving.shelf import Shelf, Version
@@ -78,6 +80,8 @@ class Models:
         self._models: dict[str, _Model] = {}
         self._farewells: set[asyncio.Task[None]] = set()
         self._is_ending = False
+        # One alone: memory that a version had is taken by the next, where each thread would have some of its own.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mlctl-models")
 
     @property
     def is_ready(self) -> bool:
@@ -119,7 +123,7 @@ class Models:
 
     async def start(self) -> None:
         """Load what the shelf wants to be live. Raises MlctlError where a model has nothing that can be."""
-        for name in await _aside(self._shelf.names):
+        for name in await self._aside(self._shelf.names):
             model = self._models.setdefault(name, _Model(name))
             await self._follow(model)
             wanted = model.seen.wanted
@@ -144,7 +148,7 @@ class Models:
         """Load a version, also one that is there already. Raises Unknown, and NotReady with the reason."""
         model = self._models.setdefault(name, _Model(name))
         async with model.change:
-            model.seen = await _aside(self._see, name)
+            model.seen = await self._aside(self._see, name)
             number = model.seen.wanted if version is None else _number(name, version)
             if not model.seen.versions and not model.loaded:
                 self._models.pop(name, None)
@@ -185,11 +189,11 @@ class Models:
         await asyncio.gather(*(each.retire() for each in leaving), *self._farewells)
 
     async def _look(self) -> None:
-        for name in await _aside(self._shelf.names):
+        for name in await self._aside(self._shelf.names):
             model = self._models.setdefault(name, _Model(name))
-            if await _aside(self._shelf.stamp, name) != model.seen.stamp:
+            if await self._aside(self._shelf.stamp, name) != model.seen.stamp:
                 await self._follow(model)
-        for name in set(self._models) - set(await _aside(self._shelf.names)):
+        for name in set(self._models) - set(await self._aside(self._shelf.names)):
             await self._follow(self._models[name])
             if not self._models[name].loaded:
                 del self._models[name]
@@ -197,7 +201,7 @@ class Models:
     async def _follow(self, model: _Model) -> None:
         """Load what the shelf wants now, and let go what it does not."""
         async with model.change:
-            model.seen = await _aside(self._see, model.name)
+            model.seen = await self._aside(self._see, model.name)
             model.refused.clear()
             model.unloaded &= set(model.seen.versions)
             order = sorted(model.needed - set(model.loaded), key=lambda each: each != model.seen.wanted)
@@ -211,6 +215,10 @@ class Models:
         wanted = self._shelf.live_version(name) if versions else None
         return _Seen(stamp, versions, dict(self._shelf.labels(name)), wanted)
 
+    async def _aside(self, work: Callable[[*Given], T], *given: *Given) -> T:
+        """The result of something that reads the disk or computes, while the loop goes on."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
+
     def _open(self, name: str, number: int) -> Retiring:
         return self._load(self._shelf.open_version(name, number))
 
@@ -218,13 +226,13 @@ class Models:
         """Load one version; it takes the place of the same one where that is there."""
         model.loading.add(number)
         try:
-            loaded = await _aside(self._open, model.name, number)
+            loaded = await self._aside(self._open, model.name, number)
         except MlctlError as error:
             model.refused[number] = error
             stays = f"; version {model.live} stays" if model.live is not None else ""
             self._tell(Warned(f"{model.name} version {number} is refused: {error.what}{stays}"))
             with suppress(OSError):
-                await _aside(self._shelf.record_refusal, model.name, number, error.what)
+                await self._aside(self._shelf.record_refusal, model.name, number, error.what)
             return
         finally:
             model.loading.discard(number)
@@ -251,9 +259,14 @@ class Models:
 
     def _let_go(self, leaving: Iterable[Retiring]) -> None:
         for each in leaving:
-            task = asyncio.get_running_loop().create_task(each.retire())
+            task = asyncio.get_running_loop().create_task(self._retired(each))
             self._farewells.add(task)
             task.add_done_callback(self._farewells.discard)
+
+    async def _retired(self, leaving: Retiring) -> None:
+        await leaving.retire()
+        del leaving
+        await self._aside(give_back)
 
     def _model(self, name: str) -> _Model:
         model = self._models.get(name)
@@ -281,8 +294,3 @@ def _number(name: str, version: str) -> int:
     if not (version.isascii() and version.isdecimal() and len(version) <= 18):
         raise Unknown(f"the model {name!r} has no version {version!r}: versions are whole numbers")
     return int(version)
-
-
-async def _aside(work: Callable[[*Given], T], *given: *Given) -> T:
-    """The result of something that reads the disk or computes, while the loop goes on."""
-    return await asyncio.get_running_loop().run_in_executor(None, work, *given)
