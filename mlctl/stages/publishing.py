@@ -12,16 +12,15 @@ from mlctl.engine.plan import Life
 from mlctl.engine.stage import Step
 from mlctl.engine.store import Artifact
 from mlctl.engine.verdict import Verdict
-from mlctl.errors import StepFailed, UsageError
-from mlctl.recipe import serve_defaults
+from mlctl.errors import StepFailed
 from mlctl.recipe.recipe import Recipe
-from mlctl.recipe.serve import ServeSettings
 from mlctl.serving.repository.names import require_label, require_model_name
 from mlctl.serving.repository.publishing import Candidate, Published, publish
 from mlctl.serving.repository.record import TOKENIZER, FigureRecord, GateRecord, PortRecord
 from mlctl.serving.repository.repository import Repository
 from mlctl.stages.artifacts import Data, OnnxModel
-from mlctl.stages.wiring import Above, makes
+from mlctl.stages.serve import served
+from mlctl.stages.wiring import Above
 
 if TYPE_CHECKING:
     from mlctl.data.prepared import PreparedData
@@ -77,14 +76,13 @@ def publication(
 
     Raises UsageError where there is no such step, or it makes no graph, and for names and labels that cannot be.
     """
-    model = _named(recipe, life, step) if step else _served(recipe, life)
-    serving = [each.settings for each in recipe.steps if isinstance(each.settings, ServeSettings)]
+    found = served(recipe, life, step)
     return Publication(
         root=to,
         name=require_model_name(name or recipe.name),
-        model=model,
-        data=Above(recipe, life.steps, model.name).data_of(model),
-        max_batch=serving[-1].batching.max_size if serving else serve_defaults.MAX_SIZE,
+        model=found.model,
+        data=Above(recipe, life.steps, found.model.name).data_of(found.model),
+        max_batch=found.settings.batching.max_size,
         labels=tuple(map(require_label, dict.fromkeys(labels))),
         is_again=is_again,
     )
@@ -119,27 +117,6 @@ def refused(wanted: Publication, verdict: Verdict) -> PublishVerdict:
 def _judged(gate: GateResult) -> str:
     values = "" if gate.left is None or gate.right is None else f" ({gate.left:.6g} against {gate.right:.6g})"
     return f"{gate.text}{values}"
-
-
-def _named(recipe: Recipe, life: Life, name: str) -> Step[Any]:
-    step = life.step(name)
-    if not makes(step, OnnxModel):
-        graphs = ", ".join(each.name for each in life.steps if makes(each, OnnxModel)) or "none"
-        raise UsageError(f"{name} makes no ONNX graph to publish", where=recipe.path, next=f"those that do: {graphs}")
-    return step
-
-
-def _served(recipe: Recipe, life: Life) -> Step[Any]:
-    """What `serve` names; the last graph where it names none, or there is no `serve`."""
-    for step in reversed(recipe.steps):
-        if isinstance(step.settings, ServeSettings) and step.settings.from_:
-            return life.step(step.settings.from_)
-    graphs = [step for step in life.steps if makes(step, OnnxModel)]
-    if not graphs:
-        raise UsageError(
-            "the recipe makes no ONNX graph to publish", where=recipe.path, next="add an `export:` key to it"
-        )
-    return graphs[-1]
 
 
 def _candidate(wanted: Publication, verdict: Verdict, threads: int) -> Candidate:

@@ -112,9 +112,9 @@ def test_other_settings_are_another_version(finished_lab: Lab) -> None:
     ("line", "code", "message"),
     [
         ("publish whole.yaml", 2, "no repository of models is named"),
-        ("publish whole.yaml --to repo --step train", 2, "train makes no ONNX graph to publish"),
+        ("publish whole.yaml --to repo --step train", 2, "train makes no ONNX model"),
         ("publish whole.yaml --to repo --step quantize", 2, "the recipe has no step 'quantize'"),
-        ("publish tiny.yaml --to repo", 2, "the recipe makes no ONNX graph to publish"),
+        ("publish tiny.yaml --to repo", 2, "no step above makes an ONNX model"),
         ("publish whole.yaml --to repo --as 3", 2, "'3' cannot be a label"),
         ("publish whole.yaml --to repo --name ../x", 2, "'../x' cannot be a model's name"),
         ("models nowhere", 3, "the repository cannot be read"),
