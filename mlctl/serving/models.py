@@ -173,10 +173,10 @@ class Models:
             model.asked -= numbers
             if model.live in numbers:
                 model.live = None
-            leaving = [model.loaded.pop(number) for number in sorted(numbers)]
-        for each in leaving:
-            await each.retire()
-            self._tell(Note(f"{name} version {each.signature.version} was unloaded"))
+            leaving = {number: self._let_go([model.loaded.pop(number)]) for number in sorted(numbers)}
+        for number, farewells in leaving.items():
+            await asyncio.gather(*farewells)
+            self._tell(Note(f"{name} version {number} was unloaded"))
 
     def end(self) -> None:
         """Say that the server is not ready any more; what still comes is answered."""
@@ -189,14 +189,16 @@ class Models:
         await asyncio.gather(*(each.retire() for each in leaving), *self._farewells)
 
     async def _look(self) -> None:
-        for name in await self._aside(self._shelf.names):
+        names = await self._aside(self._shelf.names)
+        for name in names:
             model = self._models.setdefault(name, _Model(name))
             if await self._aside(self._shelf.stamp, name) != model.seen.stamp:
                 await self._follow(model)
-        for name in set(self._models) - set(await self._aside(self._shelf.names)):
-            await self._follow(self._models[name])
-            if not self._models[name].loaded:
-                del self._models[name]
+        for model in [each for each in self._models.values() if each.name not in names]:
+            await self._follow(model)
+            if not model.loaded:
+                # A request to load it may have found meanwhile that there is no such model.
+                self._models.pop(model.name, None)
 
     async def _follow(self, model: _Model) -> None:
         """Load what the shelf wants now, and let go what it does not."""
@@ -257,11 +259,13 @@ class Models:
         stay = {*model.needed, *model.labels.values(), model.live}
         self._let_go([model.loaded.pop(number) for number in sorted(set(model.loaded) - stay)])
 
-    def _let_go(self, leaving: Iterable[Retiring]) -> None:
-        for each in leaving:
-            task = asyncio.get_running_loop().create_task(self._retired(each))
+    def _let_go(self, leaving: Iterable[Retiring]) -> list[asyncio.Task[None]]:
+        """Begin to retire versions; the tasks, which are kept until they are done."""
+        farewells = [asyncio.get_running_loop().create_task(self._retired(each)) for each in leaving]
+        for task in farewells:
             self._farewells.add(task)
             task.add_done_callback(self._farewells.discard)
+        return farewells
 
     async def _retired(self, leaving: Retiring) -> None:
         await leaving.retire()

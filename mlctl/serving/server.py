@@ -14,7 +14,7 @@ import uvloop
 from mlctl.errors import Interrupted, StepFailed
 from mlctl.events import Note
 from mlctl.serving.application import Application
-from mlctl.serving.grpc.listening import listen_grpc
+from mlctl.serving.grpc.listening import listen_grpc, require_grpc
 from mlctl.serving.guards.audit import Audit, audit_of
 from mlctl.serving.guards.guard import guard_of
 from mlctl.serving.http.listening import listen
@@ -55,6 +55,8 @@ class Server:
 
     async def _serve(self, logs: Logs, audit: Audit) -> None:
         told = _Told()
+        if self.settings.listening.grpc_port is not None:
+            require_grpc()
         guard = guard_of(self.settings.tokens, logs.events.tell)
         models = Models(self.shelf, partial(load_version, settings=self.settings), logs.events.tell)
         await told.unless(models.start())

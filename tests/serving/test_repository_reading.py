@@ -171,8 +171,8 @@ def test_names_that_lead_elsewhere_are_no_models(repository: Repository, name: s
 @given(st.text(max_size=300))
 def test_a_name_that_is_taken_is_one_entry_of_its_folder(name: str) -> None:
     if is_model_name(name):
-        assert Path("/root", name).name == name
-        assert os.path.normpath(f"/root/{name}") == f"/root/{name}"
+        assert Path("/models", name).name == name
+        assert os.path.normpath(f"/models/{name}") == f"/models/{name}"
         assert len(os.fsencode(name)) <= 255
 
 

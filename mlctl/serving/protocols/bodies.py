@@ -13,7 +13,7 @@ from mlctl.serving.refusals import Malformed
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
-def from_json(body: bytes) -> Any:
+def from_json(body: bytes | memoryview) -> Any:
     """The JSON value that a body is; numbers beyond float64, NaN and nesting beyond 1,024 are no JSON here.
 
     Raises Malformed.
@@ -21,7 +21,7 @@ def from_json(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as damage:
-        raise Malformed(f"the body is not JSON: {damage}") from None
+        raise Malformed(f"the request is no JSON: {damage}") from None
 
 
 def from_base64(text: object) -> bytes:

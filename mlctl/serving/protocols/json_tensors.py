@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 
 from mlctl.runtime.running import Port
+from mlctl.serving.protocols.bodies import from_json as from_json_text
 from mlctl.serving.protocols.open_inference_tensors import Array, check_shape, from_values, quoted
 from mlctl.serving.refusals import Malformed, Unacceptable
 
@@ -20,13 +21,9 @@ _DEEPEST: Final = 32
 def decoded(body: bytes | memoryview) -> dict[str, Any]:
     """The object that a body of JSON holds.
 
-    Raises Malformed for what is no JSON (orjson: depth is bounded; NaN, infinities and numbers that are too large for
-    64 bits of floating point are none), or is no object.
+    Raises Malformed for what is no JSON, or is no object.
     """
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Malformed(f"the request is no JSON: {error}") from None
+    found = from_json_text(body)
     if not isinstance(found, dict):
         raise Malformed(f"the request is {quoted(found)}, and must be an object")
     return found
