@@ -6,6 +6,8 @@ import sys
 import pytest
 from conftest import HEAVY, Lab, Watched
 
+from mlctl.cli.app import app, app_for
+
 COMMANDS = (
     "run", "prepare", "train", "export", "quantize", "eval", "prune", "distill", "serve", "plan", "show", "init",
     "inspect", "bench", "schema", "verify", "gc", "doctor", "generate", "debug", "debug parity",
@@ -45,8 +47,8 @@ def test_data_are_prepared_without_torch(lab: Lab) -> None:
     assert lab.watched("prepare tiny.yaml").modules & {"torch", "sklearn", "onnxruntime"} == set()
 
 
-def test_integers_are_made_without_torch(finished_labs: Lab) -> None:
-    result = finished_labs.watched("quantize whole.yaml --set quantize.fresh={}")
+def test_integers_are_made_without_torch(finished_lab: Lab) -> None:
+    result = finished_lab.watched("quantize whole.yaml --set quantize.fresh={}")
     assert result.code == 0, result.err
     assert result.modules & {"torch", "sklearn", "openvino"} == set()
     assert "onnxruntime" in result.modules
@@ -58,6 +60,23 @@ def test_the_help_of_a_command_reads_no_settings(finished_labs: Lab, command: st
     assert result.code == 0, result.err
     assert result.modules & {*HEAVY, "pydantic", "yaml"} == set()
     assert result.out.startswith("Usage: mlctl ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_says_the_same_whether_others_are_read_or_not(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*command.split(), "--help"]
+    pages = []
+    for each in (app, app_for(words)):
+        each(words, prog_name="mlctl", standalone_mode=False)
+        pages.append(capsys.readouterr().out)
+    assert pages[0] == pages[1] != ""
+    assert len(app_for(words).registered_commands) + len(app_for(words).registered_groups) == 1
+
+
+def test_all_commands_are_read_where_none_is_named() -> None:
+    assert all(app_for(words) is app for words in ([], ["--help"], ["nonsense"], ["--version", "serve"]))
 
 
 def test_the_version_needs_no_parser(finished_labs: Lab) -> None:

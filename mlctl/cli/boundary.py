@@ -10,7 +10,7 @@ from pathlib import Path
 from typer import Abort
 from typer._click import exceptions as click
 
-from mlctl.cli.app import app
+from mlctl.cli.app import app_for
 from mlctl.engine.failures import system_refusals
 from mlctl.errors import DiskFull, Interrupted, MlctlError, UsageError
 
@@ -22,7 +22,7 @@ def run(arguments: Sequence[str]) -> int:
     """The exit code of a command line, after its message if it failed."""
     try:
         with system_refusals(Path("standard output")):
-            code = _code(app(list(arguments), prog_name="mlctl", standalone_mode=False))
+            code = _code(app_for(arguments)(list(arguments), prog_name="mlctl", standalone_mode=False))
             sys.stdout.flush()
         return code
     except click.ClickException as error:

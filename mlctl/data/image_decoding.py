@@ -24,6 +24,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from mlctl.data.quiet_libtiff import silence_libtiff
+
 MODES: Final = {1: "L", 3: "RGB"}
 """Pillow's mode for each number of channels."""
 
@@ -64,6 +66,7 @@ class NoImage(ValueError):
 @contextmanager
 def without_warnings() -> Iterator[None]:
     """Pillow's remarks on odd files are nobody's, but an image that is too large to be safe is refused."""
+    silence_libtiff()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -75,7 +75,8 @@ class ServeSettings(Settings):
     """A request that waited longer is dropped."""
 
     slow_seconds: Positive = default.SLOW_SECONDS
-    """A caller who takes longer to send a request, or to take its answer, is cut off."""
+    """A caller who takes longer to send a request's head, or to take its answer, is cut off; a request's body has a
+    second more for every 64 KiB that has arrived."""
 
     idle_seconds: Positive = default.IDLE_SECONDS
     """A connection without a request is closed after this."""

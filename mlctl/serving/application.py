@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 
@@ -10,7 +9,7 @@ from mlctl.serving.guards.audit import Audit, Use
 from mlctl.serving.guards.caller import ANONYMOUS, Caller, Guard
 from mlctl.serving.http.messages import Drop, Request, Respond, Response
 from mlctl.serving.http.refusing import plain_refusal, with_headers
-from mlctl.serving.http.routing import Route, Router
+from mlctl.serving.http.routing import Route, Router, Routes
 from mlctl.serving.refusals import Broken, Refused
 from mlctl.serving.telemetry.access_log import Access, AccessLog, request_id
 
@@ -22,7 +21,7 @@ GONE = 499
 class Application:
     """Answers every request; what goes wrong in a handler is told to its caller alone."""
 
-    def __init__(self, routes: Sequence[Route], guard: Guard, audit: Audit, log: AccessLog) -> None:
+    def __init__(self, routes: Routes, guard: Guard, audit: Audit, log: AccessLog) -> None:
         self.responses: Counter[tuple[str, int]] = Counter()
         """How many answers there were, by route and status; those without a route have none."""
         self._router = Router(routes)
@@ -157,5 +156,5 @@ class _Exchange:
 
 
 def action_of(route: Route) -> str:
-    """What the audit calls it: `infer`, or the end of a management call's path."""
-    return route.scope if route.scope == "infer" else route.path.rpartition("/")[2].strip("{}")
+    """What the audit calls it: `infer`, or the verb of a management call."""
+    return route.action or route.scope

@@ -42,6 +42,10 @@ class Live(Protocol):
     def timeout_seconds(self) -> float:
         """How long a request may take, from its arrival to its answer."""
 
+    @property
+    def queue(self) -> int:
+        """Inferences that may wait at the same time."""
+
     def submit(self, inference: Inference) -> None:
         """Take the rows in; `inference.answered` is called later, or at once. Raises Busy where the queue is full."""
 

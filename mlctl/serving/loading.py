@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlctl.errors import StepFailed
+from mlctl.graphs.tokenizer_file import tokenizer_of
 from mlctl.runtime.answers import Arrays
 from mlctl.runtime.opening import open_graph
 from mlctl.runtime.running import Running
 from mlctl.runtime.session import OnnxSession
 from mlctl.serving.batching.batcher import Batcher
+from mlctl.serving.batching.layout import is_token
 from mlctl.serving.batching.loading import load_batcher
 from mlctl.serving.inference import Inference
 from mlctl.serving.meaning import meaning_of
 from mlctl.serving.natural.inputs import natural_for
+from mlctl.serving.natural.padding import padding_token
 from mlctl.serving.natural.values import Natural
 from mlctl.serving.settings import Execution, ServerSettings
 from mlctl.serving.shelf import Version
@@ -29,6 +32,7 @@ class LoadedModel:
     natural: Natural
     statistics: ModelStatistics
     timeout_seconds: float
+    queue: int
     batcher: Batcher
 
     def submit(self, inference: Inference) -> None:
@@ -68,7 +72,15 @@ def load_version(version: Version, settings: ServerSettings) -> LoadedModel:
         natural_for(signature),
         statistics,
         settings.limits.timeout_seconds,
-        load_batcher(session, settings.execution, settings.batching, statistics, given=sample_rows(version)),
+        settings.batching.queue,
+        load_batcher(
+            session,
+            settings.execution,
+            settings.batching,
+            statistics,
+            pad=padding_of(session, version.graph),
+            given=sample_rows(version),
+        ),
     )
 
 
@@ -76,6 +88,15 @@ def open_session(graph: Path, execution: Execution) -> Running:
     """The graph, for the number of threads that one computation has."""
     threads = execution.intra_op_threads or 1
     return open_graph(graph, runtime=execution.runtime, threads=threads, device=execution.device)
+
+
+def padding_of(session: Running, graph: Path) -> int:
+    """The token that fills up rows of a model of tokens; 0 for others, and where no tokenizer lies beside the graph.
+
+    Raises DataError for a file that is no tokenizer's.
+    """
+    tokenizer = tokenizer_of(graph) if any(map(is_token, session.inputs)) else None
+    return padding_token(tokenizer) if tokenizer is not None else 0
 
 
 def sample_rows(version: Version) -> tuple[Arrays, ...]:

@@ -12,6 +12,7 @@ from mlctl.events import Note, Tell, Warned
 from mlctl.runtime.freed_memory import give_back
 from mlctl.serving.catalogue import Entry, Live
 from mlctl.serving.refusals import NotReady, Unknown
+from mlctl.serving.rounds import Rounds
 from mlctl.serving.shelf import Shelf, Version
 
 T = TypeVar("T")
@@ -78,6 +79,7 @@ class Models:
         self._load = load
         self._tell = tell
         self._models: dict[str, _Model] = {}
+        self._looks = Rounds(tell, "the repository cannot be followed now, and what is live stays")
         self._farewells: set[asyncio.Task[None]] = set()
         self._is_ending = False
         # One alone: memory that a version had is taken by the next, where each thread would have some of its own.
@@ -131,18 +133,10 @@ class Models:
                 raise model.refused[wanted]
 
     async def watch(self) -> None:
-        """Follow the shelf, until this is cancelled."""
-        told = ""
+        """Follow the shelf, until this is cancelled; what goes wrong at one look is told."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            try:
-                await self._look()
-                told = ""
-            except (OSError, MlctlError) as error:
-                what = error.what if isinstance(error, MlctlError) else str(error)
-                if what != told:
-                    self._tell(Warned(f"the repository cannot be read now, and what is live stays: {what}"))
-                told = what
+            await self._look()
 
     async def load(self, name: str, version: str | None = None) -> None:
         """Load a version, also one that is there already. Raises Unknown, and NotReady with the reason."""
@@ -189,16 +183,24 @@ class Models:
         await asyncio.gather(*(each.retire() for each in leaving), *self._farewells)
 
     async def _look(self) -> None:
-        names = await self._aside(self._shelf.names)
-        for name in names:
-            model = self._models.setdefault(name, _Model(name))
-            if await self._aside(self._shelf.stamp, name) != model.seen.stamp:
-                await self._follow(model)
-        for model in [each for each in self._models.values() if each.name not in names]:
+        names = await self._looks.attempt(self._aside(self._shelf.names))
+        if names is not None:
+            for name in names:
+                await self._looks.attempt(self._look_at(name))
+            for model in [each for each in self._models.values() if each.name not in names]:
+                await self._looks.attempt(self._follow_gone(model))
+        self._looks.end()
+
+    async def _look_at(self, name: str) -> None:
+        model = self._models.setdefault(name, _Model(name))
+        if await self._aside(self._shelf.stamp, name) != model.seen.stamp:
             await self._follow(model)
-            if not model.loaded:
-                # A request to load it may have found meanwhile that there is no such model.
-                self._models.pop(model.name, None)
+
+    async def _follow_gone(self, model: _Model) -> None:
+        await self._follow(model)
+        if not model.loaded:
+            # A request to load it may have found meanwhile that there is no such model.
+            self._models.pop(model.name, None)
 
     async def _follow(self, model: _Model) -> None:
         """Load what the shelf wants now, and let go what it does not."""
@@ -221,14 +223,11 @@ class Models:
         """The result of something that reads the disk or computes, while the loop goes on."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
 
-    def _open(self, name: str, number: int) -> Retiring:
-        return self._load(self._shelf.open_version(name, number))
-
     async def _take_in(self, model: _Model, number: int) -> None:
         """Load one version; it takes the place of the same one where that is there."""
         model.loading.add(number)
         try:
-            loaded = await self._aside(self._open, model.name, number)
+            loaded = await self._aside(lambda: self._load(self._shelf.open_version(model.name, number)))
         except MlctlError as error:
             model.refused[number] = error
             stays = f"; version {model.live} stays" if model.live is not None else ""

@@ -1,11 +1,12 @@
 """A server's life: it begins once its models answer rightly, and ends once it has finished what it accepted."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import orjson
@@ -14,15 +15,17 @@ import uvloop
 from mlctl.errors import Interrupted, StepFailed
 from mlctl.events import Note
 from mlctl.serving.application import Application
-from mlctl.serving.grpc.listening import listen_grpc, require_grpc
+from mlctl.serving.grpc.listening import listen_grpc
 from mlctl.serving.guards.audit import Audit, audit_of
 from mlctl.serving.guards.guard import guard_of
 from mlctl.serving.http.listening import listen
 from mlctl.serving.loading import load_version
 from mlctl.serving.models import Models
+from mlctl.serving.ports import Ports, bind_ports
 from mlctl.serving.routes import all_routes
 from mlctl.serving.settings import Listening, ServerSettings
 from mlctl.serving.shelf import Shelf
+from mlctl.serving.telemetry.bugs import tell_bugs
 from mlctl.serving.telemetry.logs import Logs, open_logs
 from mlctl.serving.telemetry.server_statistics import ServerStatistics
 from mlctl.units import plural
@@ -54,9 +57,15 @@ class Server:
             logs.close()
 
     async def _serve(self, logs: Logs, audit: Audit) -> None:
+        tell_bugs(asyncio.get_running_loop(), logs.events.tell)
         told = _Told()
-        if self.settings.listening.grpc_port is not None:
-            require_grpc()
+        ports = await bind_ports(self.settings.listening)
+        try:
+            await self._serve_on(ports, told, logs, audit)
+        finally:
+            ports.close()
+
+    async def _serve_on(self, ports: Ports, told: "_Told", logs: Logs, audit: Audit) -> None:
         guard = guard_of(self.settings.tokens, logs.events.tell)
         models = Models(self.shelf, partial(load_version, settings=self.settings), logs.events.tell)
         await told.unless(models.start())
@@ -64,14 +73,21 @@ class Server:
         most = self.settings.batching.max_size
         application = Application(all_routes(models, statistics, most), guard, audit, logs.access)
         listening, limits = self.settings.listening, self.settings.limits
-        listener = await listen(application, listening, limits)
+        listener = await listen(application, listening, limits, ports.http)
         statistics.connections, statistics.held_bytes = lambda: listener.connections, lambda: listener.held_bytes
         statistics.responses, statistics.refusals = application.responses, listener.refusals
         calls = None
-        if listening.grpc_port is not None:
-            calls = await listen_grpc(models, guard, listening, limits, account=application, max_batch_size=most)
+        if ports.grpc is not None:
+            # gRPC binds a socket of its own, beside the one that has kept the port for it.
+            ports.grpc.share()
+            kept = replace(listening, grpc_port=ports.grpc.port)
+            calls = await listen_grpc(models, guard, kept, limits, account=application, max_batch_size=most)
+            ports.grpc.close()
         watching = asyncio.get_running_loop().create_task(models.watch())
         self._announce(models, listener.port, calls.port if calls else None, logs)
+        # All that is there now stays. Looking through it for garbage again and again would hold up requests.
+        gc.freeze()
+        gc.enable()
         await told.wait()
         logs.events.tell(Note(f"told to end: what was accepted has {listening.grace_seconds:g} s"))
         models.end()

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlctl.recipe import serve_defaults as default
-from mlctl.runtime.running import Runtime
+
+if TYPE_CHECKING:
+    # It would import NumPy, before whoever serves has said how.
+    from mlctl.runtime.running import Runtime
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Batching:
 class Execution:
     """What graphs run on; None leaves a number to the machine and the model."""
 
-    runtime: Runtime = "onnxruntime"
+    runtime: "Runtime" = "onnxruntime"
     device: str = "cpu"
     workers: int | None = None
     """Batches that are computed side by side; with 1 a fast model is computed between two reads of the network."""
@@ -42,7 +46,8 @@ class Limits:
     timeout_seconds: float = default.TIMEOUT_SECONDS
     """From the arrival of a request to its answer; then it is refused as Late."""
     slow_seconds: float = default.SLOW_SECONDS
-    """A request whose bytes take longer to arrive is cut off, and so is one who does not take his answer."""
+    """A request whose head takes longer to arrive is cut off; its body has a second more for every 64 KiB that came. So
+    is a caller who takes longer to take his answers."""
     idle_seconds: float = default.IDLE_SECONDS
     """A connection without a request is closed after it."""
 

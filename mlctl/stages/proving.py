@@ -44,7 +44,7 @@ def prove(what: OneModel | Path, settings: "ServerSettings") -> tuple[Proof, ...
     Raises what `serve` raises for a model that cannot be loaded, and StepFailed where no rows can be made up for it.
     """
     from mlctl.serving.batching.selftest import selftest
-    from mlctl.serving.loading import open_session, sample_rows
+    from mlctl.serving.loading import open_session, padding_of, sample_rows
 
     shelf, proofs = shelf_of(what), []
     for name in shelf.names():
@@ -52,7 +52,8 @@ def prove(what: OneModel | Path, settings: "ServerSettings") -> tuple[Proof, ...
         assert live is not None
         version = shelf.open_version(name, live)
         session = open_session(version.graph, settings.execution)
-        found = selftest(session, settings.execution, settings.batching, given=sample_rows(version))
+        pad, given = padding_of(session, version.graph), sample_rows(version)
+        found = selftest(session, settings.execution, settings.batching, pad=pad, given=given)
         trials = tuple(
             Trial(each.what, each.rows, each.difference, each.difference <= found.tolerance) for each in found.checks
         )

@@ -1,5 +1,7 @@
 """A server, from what is to be served to its end."""
 
+import gc
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +26,16 @@ def serve(what: OneModel | Path, settings: "ServerSettings", *, as_json: bool, i
     DataError, UsageError and MachineError for what keeps the server from starting, StepFailed where requests that it
     had accepted were not finished in time.
     """
-    from mlctl.serving.server import Server
+    # A server multiplies no matrices with NumPy, whose OpenBLAS would start threads that spin for their first 40 ms.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Nothing is garbage of what is imported and loaded; the server lets Python look for it once it takes requests.
+    gc.disable()
+    try:
+        from mlctl.serving.server import Server
 
-    Server(shelf_of(what), settings, is_quiet=is_quiet, as_json=as_json).run()
+        Server(shelf_of(what), settings, is_quiet=is_quiet, as_json=as_json).run()
+    finally:
+        gc.enable()
     return 0
 
 

@@ -123,7 +123,7 @@ def test_a_slow_model_is_called_until_larger_batches_do_not_pay(monkeypatch: pyt
     assert found.costs.best(64) == 1
 
 
-def test_a_fast_model_takes_50_milliseconds_of_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fast_model_takes_20_milliseconds_of_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = Slow(session(linear()))
     clock = iter(range(10**9))
     # Every look at the clock is 10 µs later: a call takes so long.
@@ -131,6 +131,40 @@ def test_a_fast_model_takes_50_milliseconds_of_its_own_time(monkeypatch: pytest.
     assert measure(fast, layout_of(fast.inputs, fast.outputs, 0), 64).is_fast
     # The calls that find the sizes out come on top.
     assert 0.8 * FAST_SECONDS <= len(fast.sizes) * 1e-5 <= 1.1 * FAST_SECONDS
+
+
+class Disturbed(Slow):
+    """A fast session by a clock of its own, whose calls take `first + each * rows`, one of them 5 ms more."""
+
+    def __init__(self, graph: OnnxSession, first: float, each: float, disturbed: int) -> None:
+        super().__init__(graph)
+        self.first, self.each, self.disturbed = first, each, disturbed
+
+    def all(self, inputs: Arrays) -> Arrays:
+        self.sizes.append(len(inputs[0]))
+        self.now += self.first + self.each * len(inputs[0]) + 0.005 * (len(self.sizes) == self.disturbed)
+        return self.graph.all(inputs)
+
+
+@pytest.mark.parametrize(("first", "each", "best"), [(1e-4, 2e-5, 64), (0.0, 2e-4, 8)])
+@pytest.mark.parametrize("disturbed", range(25))
+def test_one_disturbance_changes_no_choice(
+    monkeypatch: pytest.MonkeyPatch, first: float, each: float, best: int, disturbed: int
+) -> None:
+    session_ = Disturbed(session(linear()), first, each, disturbed)
+    monkeypatch.setattr("mlctl.serving.batching.measuring.perf_counter", lambda: session_.now)
+    found = measure(session_, layout_of(session_.inputs, session_.outputs, 0), 64)
+    assert found.is_fast
+    assert found.costs.best(64) == best
+
+
+def test_a_fast_model_is_not_called_with_batches_that_do_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    steady = Disturbed(session(linear()), 0.0, 2e-4, 0)
+    monkeypatch.setattr("mlctl.serving.batching.measuring.perf_counter", lambda: steady.now)
+    found = measure(steady, layout_of(steady.inputs, steady.outputs, 0), 64)
+    # 50 µs that a batch costs beside the model make 8 rows pay; 16 give 1 % more rows per second.
+    assert [curve.rows for curve in found.costs.curves] == [(1, 2, 4, 8, 16)]
+    assert steady.now < FAST_SECONDS
 
 
 @pytest.mark.parametrize("limit", [2, 3, 8])

@@ -220,6 +220,7 @@ def test_the_audit_has_a_line_for_every_inference_and_every_change(tmp_path: Pat
             client.infer("nothing", rows())
         client.unload_model("echo")
         client.load_model("echo")
+        client.get_model_repository_index()
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
     told = [(each["action"], each["model"], each["version"], each["status"], each["caller"]) for each in lines]
     assert told == [
@@ -227,6 +228,7 @@ def test_the_audit_has_a_line_for_every_inference_and_every_change(tmp_path: Pat
         ("infer", "nothing", None, 404, "anonymous"),
         ("unload", "echo", None, 200, "anonymous"),
         ("load", "echo", None, 200, "anonymous"),
+        ("index", "", None, 200, "anonymous"),
     ]
     assert all(each["client"] == "127.0.0.1" and len(each["sha256"]) == 64 for each in lines)
 

@@ -104,12 +104,15 @@ class Server:
         def refusal(refused: Refused) -> Response:
             return Response(refused.status, json.dumps({"error": refused.what}).encode())
 
-        found: tuple[tuple[str, str, Scope], ...] = (
-            ("POST", "/v2/models/{model}/infer", "infer"),
-            ("POST", "/v2/repository/models/{model}/load", "admin"),
-            ("GET", "/v2/health/ready", "open"),
+        found: tuple[tuple[str, str, Scope, str], ...] = (
+            ("POST", "/v2/models/{model}/infer", "infer", ""),
+            ("POST", "/v2/repository/models/{model}/load", "admin", "load"),
+            ("GET", "/v2/health/ready", "open", ""),
         )
-        return tuple(Route(method, path, handle, scope, refusal, Operation("", "")) for method, path, scope in found)
+        return tuple(
+            Route(method, path, handle, scope, refusal, Operation("", ""), action=action)
+            for method, path, scope, action in found
+        )
 
 
 @pytest.fixture

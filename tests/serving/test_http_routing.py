@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlctl.serving.http.messages import Request, Respond, Response
-from mlctl.serving.http.routing import Operation, Route, Router
+from mlctl.serving.http.routing import LaterRoutes, Operation, Route, Router
 from mlctl.serving.refusals import MethodRefused, Refused, Unknown
 
 
@@ -122,3 +122,45 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(3000):
         assert router.find("GET", f"/{number}")[1] == {"model": str(number)}
     assert len(router._found) <= 1024
+
+
+class Made:
+    """Makes routes, and counts how often."""
+
+    def __init__(self, *paths: str) -> None:
+        self.paths = paths
+        self.times = 0
+
+    def __call__(self) -> list[Route]:
+        self.times += 1
+        return [route("GET", path) for path in self.paths]
+
+
+def test_routes_are_made_once_and_only_when_their_first_segment_is_asked_for() -> None:
+    asked, other = Made("/v1/{model}", "/ping"), Made("/models")
+    router = Router([route("GET", "/v2"), LaterRoutes(("v1", "ping"), asked), LaterRoutes(("models",), other)])
+    router.find("GET", "/v2")
+    with pytest.raises(Unknown):
+        router.find("GET", "/nonsense")
+    assert (asked.times, other.times) == (0, 0)
+    assert router.find("GET", "/v1/m")[1] == {"model": "m"}
+    assert router.find("GET", "/ping")[0].path == "/ping"
+    with pytest.raises(MethodRefused) as refused:
+        router.find("POST", "/v1/m")
+    assert refused.value.allowed == ("GET", "HEAD", "OPTIONS")
+    assert (asked.times, other.times) == (1, 0)
+
+
+def test_options_of_the_server_are_those_of_all_routes() -> None:
+    later = Made("/models")
+    router = Router([route("DELETE", "/{model}"), LaterRoutes(("models",), later)])
+    answers: list[Response] = []
+    found, parameters = router.find("OPTIONS", "*")
+    found.handler(Request("OPTIONS", "*", {}, b"", "", 0.0), parameters, answers.append)
+    assert answers[0].headers == (("Allow", "DELETE, GET, HEAD, OPTIONS"),)
+    assert later.times == 1
+
+
+def test_routes_that_are_made_later_lie_where_they_are_said_to() -> None:
+    with pytest.raises(AssertionError, match="beside"):
+        Router([LaterRoutes(("v1",), Made("/v2"))]).find("GET", "/v1")

@@ -51,6 +51,44 @@ def test_a_request_that_drips_in_is_refused_and_cut_off(server: Running, begin: 
     assert (answer.status, answer.headers["Connection"]) == (408, "close")
 
 
+def test_a_long_body_may_take_longer_than_a_head_while_it_comes_steadily(server: Running) -> None:
+    body = bytes(2**20)
+    begin = time.monotonic()
+    with server.connect() as connection:
+        head = request_of("/steady", body)[: -len(body)]
+        for piece in (head + body[: 2**16], *(body[start : start + 2**16] for start in range(2**16, len(body), 2**16))):
+            connection.sendall(piece)
+            time.sleep(SLOW_SECONDS / 8)
+        assert read_answer(connection).said["bytes"] == len(body)
+    assert time.monotonic() - begin > SLOW_SECONDS
+
+
+def test_a_body_that_comes_more_slowly_than_64_kib_a_second_is_cut_off(server: Running) -> None:
+    body = bytes(2**20)
+    with server.connect() as connection:
+        connection.sendall(request_of("/crawling", body)[: 2**15 - len(body)])
+        seconds = drip(connection, iter([bytes(100)] * 5000))
+        (answer,) = answers_in(read_all(connection))
+    # Half a second for the 32 KiB, beside what every request has.
+    assert seconds >= SLOW_SECONDS + 0.5
+    assert (answer.status, answer.headers["Connection"]) == (408, "close")
+    assert b"64 KiB" in answer.body
+
+
+def test_the_time_that_a_request_took_is_not_counted_against_the_next() -> None:
+    slow = 1.5
+    with running(Limits(slow_seconds=slow)) as server, server.connect() as connection:
+        first, second = request_of("/long", bytes(2**17)), request_of("/next")
+        connection.sendall(first[:-1])
+        time.sleep(1.2 * slow)
+        connection.sendall(first[-1:] + second[:10])
+        assert read_answer(connection).said["path"] == "/long"
+        # Two looks at the time.
+        time.sleep(slow / 2)
+        connection.sendall(second[10:])
+        assert read_answer(connection).said["path"] == "/next"
+
+
 def test_who_sends_slowly_behind_a_request_in_flight_gets_both_answers(server: Running) -> None:
     with server.connect() as connection:
         connection.sendall(request_of("/hold/slow") + b"POST /")

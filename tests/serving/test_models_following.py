@@ -1,7 +1,7 @@
 """Which versions take requests while a shelf changes, loads take their time, and some versions are wrong."""
 
 import asyncio
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mlctl.serving.natural.values import Natural
 from mlctl.serving.refusals import NotReady, Unknown
 from mlctl.serving.shelf import FileVersion, OneFile, Version
 from mlctl.serving.signature import Meaning, Signature
+from mlctl.serving.telemetry.bugs import tell_bugs
 from mlctl.serving.telemetry.statistics import ModelStatistics
 
 PORTS = (Port("x", "float32", (None, 2)),)
@@ -31,13 +32,17 @@ class Loaded:
     natural: Natural
     statistics: ModelStatistics = field(default_factory=ModelStatistics)
     timeout_seconds: float = 1.0
+    queue: int = 1
     is_retired: bool = False
+    fails: bool = False
     may_go: asyncio.Event = field(default_factory=asyncio.Event)
 
     def submit(self, inference: Inference) -> None:
         raise AssertionError("nobody asks it")
 
     async def retire(self) -> None:
+        if self.fails:
+            raise RuntimeError("it does not end")
         await self.may_go.wait()
         self.is_retired = True
 
@@ -281,6 +286,67 @@ def test_a_server_that_ends_is_not_ready_and_still_answers() -> None:
         readiness.append(it.models.is_ready)
         assert readiness == [True, False]
         assert it.live() == 1
+
+    asyncio.run(tried())
+
+
+def test_a_bug_in_one_look_is_told_once_and_ends_neither_the_following_nor_that_of_other_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mlctl.serving.models.WATCH_SECONDS", 0.01)
+    looks: list[str] = []
+
+    async def tried() -> None:
+        it = world(a=[1], b=[1])
+        await it.models.start()
+        stamp = it.shelves.stamp
+        known: dict[str, Hashable] = {}
+
+        def broken(name: str) -> Hashable:
+            looks.append(name)
+            return known["a stamp"] if name == "a" else stamp(name)
+
+        monkeypatch.setattr(it.shelves, "stamp", broken)
+        watching = asyncio.create_task(it.models.watch())
+        it.shelves.numbers.update(a=[1, 2], b=[1, 2])
+        await until(lambda: it.live("b") == 2 and looks.count("a") > 3)
+        assert it.live("a") == 1
+        (warned,) = [each.text for each in it.told if isinstance(each, Warned)]
+        assert warned.startswith(
+            "the repository cannot be followed now, and what is live stays: "
+            "a bug in the server: KeyError: 'a stamp' (rounds.py:"
+        )
+        assert "in broken)" in warned
+        monkeypatch.setattr(it.shelves, "stamp", stamp)
+        await until(lambda: it.live("a") == 2)
+        # After a look without it, the same is news.
+        monkeypatch.setattr(it.shelves, "stamp", broken)
+        await until(lambda: sum(isinstance(each, Warned) for each in it.told) == 2)
+        assert not watching.done()
+        watching.cancel()
+
+    asyncio.run(tried())
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for something that must happen within seconds."""
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+def test_a_version_that_cannot_be_retired_is_told_of_at_once() -> None:
+    async def tried() -> None:
+        it = world(m=[1])
+        tell_bugs(asyncio.get_running_loop(), it.told.append)
+        await it.models.start()
+        it.shelves.loaded["m", 1].fails = True
+        it.shelves.numbers["m"] = [1, 2]
+        await it.look()
+        await until(lambda: any(isinstance(each, Warned) for each in it.told))
+        (warned,) = [each.text for each in it.told if isinstance(each, Warned)]
+        assert "RuntimeError: it does not end (models.py:" in warned
+        assert it.live() == 2
 
     asyncio.run(tried())
 

@@ -56,6 +56,7 @@ class SlowlyRead:
         self.signature = live.signature
         self.statistics = live.statistics
         self.timeout_seconds = live.timeout_seconds
+        self.queue = live.queue
         self.submitted = 0
 
     def submit(self, inference: Inference) -> None:

@@ -174,9 +174,16 @@ def test_models_are_loaded_and_unloaded_by_those_who_may(lab: Lab, repository: P
         assert server.ask("GET", "/v2/models/m/ready", **bearer).status == 503
         assert server.ask("POST", load, {}, **bearer).status == 200
         assert server.ask("GET", "/v2/models/m/ready", **bearer).status == 200
+        for method, path in (
+            ("POST", "/v2/repository/index"), ("POST", "/models?url=m/1"), ("PUT", "/models/m/1?min_worker=1"),
+            ("DELETE", "/models/m/1"), ("PUT", "/models/m/2/set-default"), ("GET", "/models"),
+        ):  # fmt: skip
+            server.ask(method, path, **bearer)
         assert server.end().code == 0
     audited = [json.loads(line) for line in (lab.folder / "audit.jsonl").read_text().splitlines()]
     assert [(each["caller"], each["action"], each["status"]) for each in audited] == [
         ("boss", "load", 200), ("boss", "infer", 400), ("boss", "unload", 200), ("boss", "load", 200),
+        ("boss", "index", 200), ("boss", "register", 200), ("boss", "scale", 200),
+        ("boss", "unregister", 200), ("boss", "set-default", 409),
     ]  # fmt: skip
     assert token not in (lab.folder / "tokens.json").read_text()

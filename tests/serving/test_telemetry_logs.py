@@ -31,7 +31,7 @@ LONG_ENOUGH = 30.0
 
 
 def access(path: str = "/v2/models/digits/infer", caller: str = "ci", given: str = "r-1") -> Access:
-    return Access("127.0.0.1", caller, "POST", path, 200, 3120, 0.00125, given, "digits", 3, 16)
+    return Access("127.0.0.1", caller, "POST", path, 200, 3120, 0.00125, given, "digits", 3)
 
 
 @pytest.fixture
@@ -61,17 +61,16 @@ def test_a_request_is_one_json_line_with_all_that_is_known() -> None:
         "milliseconds": 1.25,
         "model": "digits",
         "version": 3,
-        "batch": 16,
         "request_id": "r-1",
     }
     unknown = json.loads(json_access(Access("::1", "anonymous", "GET", "/x", 404, 2, 0.0, "r-2"), NOON))
-    assert (unknown["model"], unknown["version"], unknown["batch"]) == (None, None, None)
+    assert (unknown["model"], unknown["version"]) == (None, None)
 
 
 def test_a_person_reads_words() -> None:
     words = plain_access(access(), NOON).decode().split("  ")[1:]
     assert words == [
-        "200", "POST /v2/models/digits/infer", "1.2 ms", "3120 B", "ci@127.0.0.1", "digits@3 in 16", "r-1\n",
+        "200", "POST /v2/models/digits/infer", "1.2 ms", "3120 B", "ci@127.0.0.1", "digits@3", "r-1\n",
     ]  # fmt: skip
     assert plain_event("warning", "version 4 is refused", NOON).decode().endswith("  warning: version 4 is refused\n")
     assert plain_event("info", "version 4 takes requests", NOON).decode().endswith("00  version 4 takes requests\n")

@@ -39,6 +39,7 @@ class Counted:
     signature: Signature
     statistics: ModelStatistics = field(default_factory=ModelStatistics)
     timeout_seconds: float = 1.0
+    queue: int = 1
 
     @property
     def natural(self) -> Natural:

@@ -90,6 +90,7 @@ class Computed:
         )
         self.statistics = ModelStatistics()
         self.timeout_seconds = 30.0
+        self.queue = 1024
         self.seen: list[Inference] = []
 
     @property

@@ -122,15 +122,15 @@ class Batcher:
     def _admitted(self, inference: Inference) -> Waiting:
         if self._is_closed:
             raise NotReady(_GONE)
-        size = sum([each.nbytes for each in inference.inputs])
+        inputs = inference.inputs
+        rows, size = len(inputs[0]), sum([each.nbytes for each in inputs])
         if len(self._waiting) >= self._batching.queue or (self._accepted and self._bytes + size > MOST_BYTES):
             self._statistics.pending += 1
             self._statistics.refused(Busy.reason)
             raise Busy("too many requests wait for this model", retry_after=self._seconds_left())
-        key, length = self._layout.key_of(inference.inputs)
-        most = self.costs.best(self._batching.max_size, length)
-        if len(inference.inputs[0]) <= most or not self.costs.can_join:
-            waiting = Waiting(inference, inference.inputs, key, length)
+        key, length = self._layout.key_of(inputs)
+        if rows == 1 or not self.costs.can_join or rows <= (most := self.costs.best(self._batching.max_size, length)):
+            waiting = Waiting(inference, inputs, key, length)
         else:
             waiting = Whole(inference, key, length, most).first_part()
         waiting.bytes = size
@@ -254,7 +254,7 @@ class Batcher:
 
     def _take(self, now: float) -> list[Waiting]:
         """The next batch, out of the queue; empty where none of the oldest requests is to be computed any more."""
-        window = self._waiting[:_WINDOW]
+        window = self._window()
         live = [each for each in window if _is_live(each, now)]
         if len(live) < len(window):
             self._leave_out(window, now)
@@ -264,11 +264,20 @@ class Batcher:
         for each in batch:
             each.is_taken = True
             each.started = now
-        self._waiting[:_WINDOW] = [each for each in live if not each.is_taken] if len(batch) < len(live) else ()
+        self._waiting[: len(window)] = [each for each in live if not each.is_taken] if len(batch) < len(live) else ()
         for each in batch:
             if each.whole is not None and (part := each.whole.next_part()) is not None:
                 self._waiting.append(part)
         return batch
+
+    def _window(self) -> list[Waiting]:
+        """The oldest requests, as many as the choice of the next batch can depend on."""
+        waiting = self._waiting
+        if waiting[0].length:
+            return waiting[:_WINDOW]
+        few = waiting[: self.costs.best(_WINDOW) * self._worker.places]
+        key = few[0].key
+        return few if all([each.key == key for each in few]) else waiting[:_WINDOW]
 
     def _leave_out(self, requests: Sequence[Waiting], now: float) -> None:
         """Refuse those that are late or whose callers have gone."""

@@ -26,7 +26,7 @@ class Computed:
     @property
     def rows(self) -> int:
         """Of all requests."""
-        return sum(each.rows for each in self.batch)
+        return sum([each.rows for each in self.batch])
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ def form(waiting: Sequence[Waiting], costs: Costs, padding: float, free: int = 1
     if not costs.can_join:
         return [oldest]
     alike = [each for each in waiting if each.key == oldest.key]
-    if not costs.can_pad or not oldest.length:
+    if not costs.can_pad:
         alike = [each for each in alike if each.length == oldest.length]
     if len(alike) == 1:
         return alike
     if free > 1:
         alike = alike[: -(-len(alike) // free)]
-    if all(each.length == oldest.length for each in alike):
+    if len({each.length for each in alike}) == 1:
         return _of_one_length(alike, costs)
     return _of_neighbours(alike, costs, padding)
 

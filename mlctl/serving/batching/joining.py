@@ -19,10 +19,11 @@ def join(batch: Sequence[Waiting], layout: Layout) -> Arrays:
     """
     if len(batch) == 1:
         return batch[0].inputs
-    columns = zip(*(each.inputs for each in batch), strict=True)
-    length = max(each.length for each in batch)
-    if min(each.length for each in batch) == length:
-        return tuple(np.concatenate(column) for column in columns)
+    columns = zip(*[each.inputs for each in batch], strict=True)
+    lengths = {each.length for each in batch}
+    if len(lengths) == 1:
+        return tuple([np.concatenate(column) for column in columns])
+    length = max(lengths)
     return tuple(
         _padded(column, length, layout.pads[number]) if number in layout.ragged_inputs else np.concatenate(column)
         for number, column in enumerate(columns)
@@ -37,11 +38,11 @@ def split(outputs: Arrays, batch: Sequence[Waiting], layout: Layout) -> list[Arr
     """
     if len(batch) == 1:
         return [outputs]
-    rows = sum(each.rows for each in batch)
-    if any(each.shape[:1] != (rows,) for each in outputs):
+    rows = sum([each.rows for each in batch])
+    if any([each.shape[:1] != (rows,) for each in outputs]):
         shapes = ", ".join(str(list(each.shape)) for each in outputs)
         raise StepFailed(f"the model answers {rows} rows with {shapes}")
-    length = max(each.length for each in batch)
+    length = max([each.length for each in batch])
     found: list[Arrays] = []
     start = 0
     for each in batch:

@@ -8,13 +8,17 @@ from mlctl.runtime.answers import Arrays
 from mlctl.runtime.running import Port
 
 _MASK: Final = "mask"
+_BESIDE_TOKENS: Final = ("type", "segment", "position")
+"""What the names of whole numbers have in them that stand beside tokens, and are none: a padding token may be beyond
+what the model has of them."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """Numbers of the inputs and outputs whose axis 1 is the length of a row, such as its tokens.
 
-    `pads` holds a value for every input: 0 in masks, the padding token in other whole numbers, 0 elsewhere.
+    `pads` holds a value for every input: the padding token in whole numbers that are tokens, 0 in masks, in types and
+    positions of tokens, and elsewhere.
     """
 
     is_batched: bool
@@ -45,13 +49,19 @@ def layout_of(inputs: tuple[Port, ...], outputs: tuple[Port, ...], pad: int) -> 
         is_batched=all(port.shape and port.shape[0] is None for port in (*inputs, *outputs)),
         ragged_inputs=_ragged(inputs),
         ragged_outputs=_ragged(outputs),
-        pads=tuple(pad if port.dtype.startswith(("int", "uint")) and not is_mask(port) else 0 for port in inputs),
+        pads=tuple(pad if is_token(port) else 0 for port in inputs),
     )
 
 
 def is_mask(port: Port) -> bool:
     """Whether the input says which tokens are real."""
     return _MASK in port.name.lower()
+
+
+def is_token(port: Port) -> bool:
+    """Whether the input is what a tokenizer makes of texts."""
+    name = port.name.lower()
+    return port.dtype in ("int32", "int64") and not is_mask(port) and not any(each in name for each in _BESIDE_TOKENS)
 
 
 def _ragged(ports: tuple[Port, ...]) -> tuple[int, ...]:

@@ -16,19 +16,21 @@ from mlctl.serving.batching.made_rows import MadeRows, ways_to_make
 from mlctl.serving.batching.waiting import Waiting
 from mlctl.serving.inference import Inference
 
-FAST_SECONDS: Final = 0.05
-"""For all batches of a fast model."""
+FAST_SECONDS: Final = 0.02
+"""For all batches of a fast model, unless the sizes that pay take longer."""
 SLOW_SECONDS: Final = 1.0
 """For all batches of a slow one, shared among its lengths; a batch that is expected to end later is not begun."""
 _SLOW_CALL: Final = 0.02
 """A call that takes as long is timed once: the first one's extra work is lost in it."""
+_CALLS: Final = 3
+"""Of a batch that does not seem to pay: the first has extra work, and the machine may have disturbed another."""
 _GAIN: Final = 1.03
-"""Rows per second of twice the rows; less is no gain, and no gain twice is the end."""
+"""Rows per second against the best so far. Less is no gain, and the end: at once, for a slow model the second time."""
 _MOST_BYTES: Final = 64 << 20
 """Of the rows of a batch that is tried."""
 INLINE_SECONDS: Final = 0.0005
 """A row that takes less is computed between two reads of the network."""
-_AROUND_INLINE: Final = 2e-5
+_AROUND_INLINE: Final = 5e-5
 _AROUND_THREADS: Final = 1.5e-4
 """Seconds that a batch costs beside the model: a turn of the event loop; handing it to a thread and back."""
 
@@ -103,7 +105,7 @@ def measure(session: Running, layout: Layout, max_size: int, given: Sequence[Arr
     can_pad = can_join and len(curves) > 1 and _pads(trial, layout, curves[0].length, curves[1].length)
     typical = next((curve for curve in reversed(curves) if curve.length <= 128), curves[0])
     is_fast = typical.seconds[0] < INLINE_SECONDS
-    around = _AROUND_INLINE if is_fast else _AROUND_THREADS
+    around = _around(is_fast=is_fast)
     dear = tuple(Curve(each.length, each.rows, tuple(one + around for one in each.seconds)) for each in curves)
     costs = Costs(dear, max_size, can_join, can_pad, trial.tolerance, trial.apart)
     return Measured(costs, layout, is_fast, trial.made, trial.made.rows(0, 1, length))
@@ -156,26 +158,35 @@ def _is_taken(trial: _Trial, length: int) -> bool:
 
 def _curve(trial: _Trial, length: int) -> Curve:
     """Of a length that the model takes: every size, until that does not pay, and again while there is time."""
+    began, share = trial.spent, FAST_SECONDS / len(trial.made.lengths)
     seconds = {1: min(trial.call(trial.made.rows(0, 1, length))[1] for _ in range(2))}
+    is_fast = seconds[1] < INLINE_SECONDS
+    around = _around(is_fast=is_fast)
     size, idle = 2, 0
-    while size <= trial.max_size and idle < 2:
+    while size <= trial.max_size:
         if trial.spent + 2 * seconds[max(seconds)] > trial.until or trial.made.bytes_of(size, length) > _MOST_BYTES:
             break
-        found = _timed_batch(trial, size, length)
+        row = min((each + around) / rows for rows, each in seconds.items()) / _GAIN
+        found = _timed_batch(trial, size, length, size * row - around)
         if found is None:
             break
-        before = max(seconds)
-        is_gain = size * seconds[before] / (before * found) >= _GAIN
         seconds[size] = found
-        # What a fast model loses here, a machine that does something else now would lose it for ever.
-        idle = 0 if is_gain or found < _SLOW_CALL / 2 else idle + 1
+        idle = 0 if found + around <= size * row else idle + 1
+        # What costs next to nothing is tried even so: larger batches may pay where small ones do not.
+        is_dear = 2 * _CALLS * found > began + share - trial.spent
+        if is_dear and idle >= (1 if is_fast else 2):
+            break
         size = min(size * 2, trial.max_size) if size < trial.max_size else size + 1
-    _repeat(trial, length, seconds)
+    _repeat(trial, length, seconds, began + share)
     return Curve(length, tuple(seconds), tuple(seconds.values()))
 
 
-def _timed_batch(trial: _Trial, size: int, length: int) -> float | None:
-    """Seconds of a batch; None where the model refuses it, or answers a row otherwise than alone."""
+def _around(*, is_fast: bool) -> float:
+    return _AROUND_INLINE if is_fast else _AROUND_THREADS
+
+
+def _timed_batch(trial: _Trial, size: int, length: int, wanted: float) -> float | None:
+    """Seconds of a batch, which pays in `wanted`; None where the model refuses it, or answers otherwise than alone."""
     rows = trial.made.rows(0, size, length)
     try:
         outputs, seconds = trial.call(rows)
@@ -184,17 +195,19 @@ def _timed_batch(trial: _Trial, size: int, length: int) -> float | None:
         ends = [(0, length), (1, length)] if size == 2 else [(0, length)]
         if not trial.agrees(ends, [tuple(each[row : row + 1] for each in outputs) for row, _ in ends]):
             return None
-        return seconds if seconds > _SLOW_CALL else min(seconds, trial.call(rows)[1])
+        calls = 1
+        while seconds <= _SLOW_CALL and (calls < 2 or (calls < _CALLS and seconds > wanted)):
+            seconds, calls = min(seconds, trial.call(rows)[1]), calls + 1
+        return seconds
     except MlctlError:
         return None
 
 
-def _repeat(trial: _Trial, length: int, seconds: dict[int, float]) -> None:
+def _repeat(trial: _Trial, length: int, seconds: dict[int, float], until: float) -> None:
     """Time all sizes in turn while that is a matter of milliseconds; the machine's own business only adds to them."""
-    share = FAST_SECONDS / len(trial.made.lengths)
-    began = trial.spent
-    rows = {size: trial.made.rows(0, size, length) for size in seconds} if sum(seconds.values()) < share else {}
-    while rows and trial.spent - began + sum(seconds.values()) < share:
+    rows: dict[int, Arrays] = {}
+    while trial.spent + sum(seconds.values()) < until:
+        rows = rows or {size: trial.made.rows(0, size, length) for size in seconds}
         for size, each in rows.items():
             seconds[size] = min(seconds[size], trial.call(each)[1])
 

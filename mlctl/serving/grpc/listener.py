@@ -91,7 +91,7 @@ def _unary(catalogue: Catalogue, max_batch_size: int) -> tuple[tuple[Kind, Answe
         (kind("ModelConfig", messages.ModelConfigRequest, "infer", _name), described.model_config),
         (kind("ModelStatistics", messages.ModelStatisticsRequest, "infer", _name), described.model_statistics),
         (kind("ModelInfer", messages.ModelInferRequest, "infer", _model_name, "infer"), partial(infer, catalogue)),
-        (kind("RepositoryIndex", messages.RepositoryIndexRequest, "admin"), managed.index),
+        (kind("RepositoryIndex", messages.RepositoryIndexRequest, "admin", action="index"), managed.index),
         (kind("RepositoryModelLoad", messages.RepositoryModelLoadRequest, "admin", _model_name, "load"), managed.load),
         (
             kind("RepositoryModelUnload", messages.RepositoryModelUnloadRequest, "admin", _model_name, "unload"),

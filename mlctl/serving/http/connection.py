@@ -18,6 +18,9 @@ MOST_IN_FLIGHT: Final = 16
 """Requests of one connection that are worked on at the same time; then no more are read."""
 _PIECE: Final = 16 * 2**10
 """Most bytes that are parsed before the requests in them are begun, a long body aside: they bound what lies waiting."""
+_SLOWEST: Final = 64 * 2**10
+"""Bytes of a body that must arrive in a second, beside the time that its head has: half a megabit, which a poor mobile
+connection still carries. At that rate the largest body of the defaults takes 17 minutes, and nobody takes longer."""
 _SMALL: Final = 16 * 2**10
 """Bytes up to which copying a body behind its head is cheaper than handing both to the system."""
 
@@ -117,8 +120,12 @@ class Connection(asyncio.Protocol):
         elif self._leaving_until or self._stuck_since:
             return
         elif self._reading_since:
-            if now - self._reading_since > slow:
-                self._refuse(Slow(f"the request took longer than {slow:g} s to arrive"))
+            if now - self._reading_since > slow + self._reader.body_bytes / _SLOWEST:
+                self._refuse(
+                    Slow(
+                        f"the request took longer to arrive than {slow:g} s, and 1 s more for every 64 KiB of its body"
+                    )
+                )
         else:
             self._check_idle(now)
 
@@ -196,6 +203,8 @@ class Connection(asyncio.Protocol):
         arrived, exchanges, serving = self._reader.arrived, self._exchanges, self._serving
         while arrived and len(exchanges) < MOST_IN_FLIGHT and not self._stuck_since and not self._is_leaving:
             each = arrived.popleft()
+            # What follows is another request, with a time of its own.
+            self._reading_since = 0.0
             exchange = Exchange(self.flush, each)
             exchanges.append(exchange)
             begin(each.request, exchange, serving)

@@ -1,13 +1,11 @@
 """Where a server of HTTP is reached, from its first connection to its last."""
 
 import asyncio
-import errno
 import resource
-import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from mlctl.errors import UsageError
+from mlctl.serving.http.binding import Bound, bind
 from mlctl.serving.http.connection import Connection
 from mlctl.serving.http.messages import Application
 from mlctl.serving.http.serving import MOST_LEAVING, Serving
@@ -97,10 +95,13 @@ class Listener:
         return 0
 
 
-async def listen(application: Application, listening: Listening, limits: Limits) -> Listener:
+async def listen(
+    application: Application, listening: Listening, limits: Limits, bound: Bound | None = None
+) -> Listener:
     """Take connections, and let the application answer what comes on them.
 
-    Raises UsageError for a port that is taken or an address that is not this machine's, and what TLS raises.
+    `bound` is the port, where the server has it already. Raises UsageError for a port that is taken or an address that
+    is not this machine's, and what TLS raises.
     """
     context: ssl.SSLContext | None = None
     if listening.encryption is not None:
@@ -109,85 +110,15 @@ async def listen(application: Application, listening: Listening, limits: Limits)
         context = encrypted(listening.encryption)
     serving = Serving(application, limits, most_connections=_most_connections(limits.max_connections))
     loop = asyncio.get_running_loop()
-    sockets = _bound(await _addresses(listening), listening)
-    address, port = sockets[0].getsockname()[:2]
     handshake = limits.slow_seconds if context else None
+    bound = bound or await bind(listening.host, listening.port)
     servers = [
         await loop.create_server(
             lambda: Connection(serving), sock=each, backlog=_BACKLOG, ssl=context, ssl_handshake_timeout=handshake
         )
-        for each in sockets
+        for each in bound.listen(_BACKLOG)
     ]
-    return Listener(serving, tuple(servers), address, port)
-
-
-async def _addresses(listening: Listening) -> list[tuple[socket.AddressFamily, str]]:
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(
-            listening.host or None, listening.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise UsageError(
-            f"{listening.host!r} is no address: {error}",
-            next="name an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them",
-        ) from error
-    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
-
-
-def _bound(addresses: list[tuple[socket.AddressFamily, str]], listening: Listening) -> list[socket.socket]:
-    """A socket for every address that is this machine's, all on one port."""
-    sockets: list[socket.socket] = []
-    port = listening.port
-    for family, address in addresses:
-        try:
-            each = _bind(family, address, port)
-        except (OSError, OverflowError) as error:
-            # `localhost` may name an address of IPv6 where the machine has none.
-            if sockets and isinstance(error, OSError) and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                continue
-            for bound in sockets:
-                bound.close()
-            raise _refusal(error, listening) from error
-        sockets.append(each)
-        port = each.getsockname()[1]
-    return sockets
-
-
-def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.setblocking(False)
-        bound.bind((address, port))
-    except BaseException:
-        bound.close()
-        raise
-    return bound
-
-
-def _refusal(error: Exception, listening: Listening) -> UsageError:
-    where = f"{listening.host}:{listening.port}"
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.EADDRINUSE:
-        return UsageError(
-            "the port is taken by another process",
-            where=where,
-            next="choose another with `--port`, 0 for any that is free, or end the other process",
-        )
-    if number in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-        return UsageError(
-            "this is no address of this machine",
-            where=where,
-            next="`--host 127.0.0.1` is reached from this machine alone, `--host 0.0.0.0` from everywhere",
-        )
-    if number == errno.EACCES:
-        return UsageError(
-            "ports below 1024 are for privileged users", where=where, next="choose one from 1024 to 65535 with `--port`"
-        )
-    return UsageError(f"the server cannot listen here: {error}", where=where)
+    return Listener(serving, tuple(servers), bound.address, bound.port)
 
 
 def _most_connections(wanted: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from mlctl.serving.http.messages import Request
+from mlctl.serving.http.repeated_head import Head, RepeatedHead, repeated_head
 from mlctl.serving.http.target import target
 from mlctl.serving.refusals import Busy, HeadersTooLarge, Malformed, Refused, TooLarge
 
@@ -74,11 +75,41 @@ class RequestReader:
         self._held = 0
         self._is_upgrade = False
         self._body: bytes | bytearray = b""
+        self._complete: Head
+        """Of the last request that was parsed whole."""
+        self._repeated: RepeatedHead | None = None
 
     def feed(self, data: bytes | memoryview) -> None:
         """Read some bytes. Raises Refused, after which nothing more is read."""
         if self.is_over:
             return
+        if self.is_within or not isinstance(data, bytes):
+            self._parse(data)
+            return
+        if self._repeated is not None:
+            data = self._without_repeated(data, self._repeated)
+        if data:
+            count = len(self.arrived)
+            self._parse(data)
+            if len(self.arrived) == count + 1 and not self.is_within and not self.is_over:
+                self._repeated = repeated_head(data, self._complete)
+
+    def _without_repeated(self, data: bytes, repeated: RepeatedHead) -> bytes:
+        """Take the whole requests at the start of `data` whose head is known, and give what is left."""
+        raw, size = repeated.raw, repeated.size
+        start = 0
+        while data.startswith(raw, start) and start + size <= len(data):
+            held = size - len(raw) + _REQUEST_BYTES
+            try:
+                self._budget.take(held)
+            except Refused:
+                self._abandon()
+                raise
+            self._arrive(repeated.head, data[start + len(raw) : start + size], held)
+            start += size
+        return data[start:] if start else data
+
+    def _parse(self, data: bytes | memoryview) -> None:
         self._quiet += len(data)
         try:
             self._parser.feed_data(data)
@@ -96,6 +127,11 @@ class RequestReader:
         if self._quiet > MOST_HEAD_BYTES and self.is_within and not self.is_over:
             self._abandon()
             raise HeadersTooLarge(f"the headers are longer than {MOST_HEAD_BYTES} bytes")
+
+    @property
+    def body_bytes(self) -> int:
+        """How much has come of the body of a request that is not whole yet."""
+        return len(self._body)
 
     def close(self) -> None:
         """Give back what a request that will not be whole has taken, and let go of the parser."""
@@ -212,18 +248,15 @@ class RequestReader:
         self._budget.take(_REQUEST_BYTES)
         held = self._held + _REQUEST_BYTES
         body, self._body, self._held = self._body, b"", 0
-        request = Request(
-            self._method,
-            self._path,
-            self._headers,
-            bytes(body),
-            self._client,
-            time.monotonic(),
-            self._query,
-            self._is_encrypted,
-        )
         self.is_over = self._is_last
-        self.arrived.append(Arrived(request, self._is_last, self._is_old, held))
+        head = Head(self._method, self._path, self._query, self._headers, self._is_old)
+        self._arrive(head, bytes(body), held)
+        self._complete = head
+
+    def _arrive(self, head: Head, body: bytes, held: int) -> None:
+        method, path, query, headers, is_old = head
+        request = Request(method, path, headers, body, self._client, time.monotonic(), query, self._is_encrypted)
+        self.arrived.append(Arrived(request, self.is_over, is_old, held))
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than {self._max_request_bytes} bytes")

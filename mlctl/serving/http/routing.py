@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias
 
 from mlctl.serving.http.messages import Handler, Request, Respond, Response
@@ -44,16 +45,40 @@ class Route:
     operation: Operation
     names_model: Callable[[Request], str | None] | None = None
     """The model that a request asks, where the path does not name it."""
+    action: str = ""
+    """What is done, as a verb for the audit; empty for what it would call by the scope's name, as `infer`."""
+
+
+class LaterRoutes:
+    """Routes that are made when a path with their first segment is asked for: most callers speak one protocol."""
+
+    def __init__(self, firsts: Sequence[str], make: Callable[[], Sequence[Route]]) -> None:
+        """`firsts` are the first segments of all paths that `make` gives; no other route has one of them."""
+        self.firsts = tuple(firsts)
+        self._make = make
+
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        """All of them, the same ones every time."""
+        found = tuple(self._make())
+        assert all(_segments(route.path)[0] in self.firsts for route in found), f"a path lies beside {self.firsts}"
+        return found
+
+
+Routes: TypeAlias = Sequence[Route | LaterRoutes]
 
 
 class Router:
     """Routes by path. A segment that is written out goes before one that is named; a `:verb` may end a segment."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
-        self.routes = tuple(routes)
+    def __init__(self, routes: Routes) -> None:
         self._root = _Node()
-        for route in self.routes:
-            self._root.add(_segments(route.path), route)
+        self._later: dict[str, LaterRoutes] = {}
+        for each in routes:
+            if isinstance(each, LaterRoutes):
+                self._later.update(dict.fromkeys(each.firsts, each))
+            else:
+                self._root.add(_segments(each.path), each)
         self._found: dict[tuple[str, str], tuple[Route, dict[str, str]]] = {}
         """What callers asked for lately: most ask for the same again."""
 
@@ -75,19 +100,31 @@ class Router:
     def _search(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         wanted = "GET" if method == "HEAD" else method
         known: dict[str, Route] = {}
-        for methods, parameters in self._root.find(_segments(path)):
+        segments = _segments(path)
+        self._take_in(segments[:1])
+        for methods, parameters in self._root.find(segments):
             route = methods.get(wanted)
             if route is not None:
                 return route, parameters
             known.update(methods)
         if method == "OPTIONS" and path == "*":
-            known = {route.method: route for route in self.routes}
+            self._take_in(tuple(self._later))
+            known = {route.method: route for route in self._root}
         if not known:
             raise Unknown(f"there is no {path!r} here; /docs lists what there is")
         allowed = _allowed(known)
         if method != "OPTIONS":
             raise MethodRefused(f"{path!r} does not take {method}", allowed=allowed)
         return _options(next(iter(known.values())), allowed), {}
+
+    def _take_in(self, firsts: Iterable[str]) -> None:
+        """Have the routes below these segments."""
+        for first in firsts:
+            later = self._later.get(first)
+            if later is not None:
+                for route in later.routes:
+                    self._root.add(_segments(route.path), route)
+                self._later = {each: other for each, other in self._later.items() if other is not later}
 
 
 def _segments(path: str) -> tuple[str, ...]:
@@ -134,6 +171,11 @@ class _Node:
         node.add(rest, route)
         self._named.append((ending, name, node))
         self._named.sort(key=lambda each: -len(each[0]))
+
+    def __iter__(self) -> Iterator[Route]:
+        yield from self._methods.values()
+        for node in (*self._fixed.values(), *(node for _, _, node in self._named)):
+            yield from node
 
     def find(self, segments: Sequence[str]) -> Iterator[tuple[dict[str, Route], dict[str, str]]]:
         """The routes of every way in which the path can be read, the best first."""

@@ -8,7 +8,7 @@ from mlctl.serving.catalogue import Live
 from mlctl.serving.http.messages import Drop, Request, Respond, Response
 from mlctl.serving.http.refusing import with_headers
 from mlctl.serving.inference import Inference
-from mlctl.serving.refusals import Refused
+from mlctl.serving.refusals import Refused, TooLarge
 
 
 def answer(
@@ -42,8 +42,9 @@ def answer_each(
 ) -> Drop:
     """As `answer`, for parts that may be computed apart, as texts of different length are; at least one.
 
-    The first refusal answers for all, and the other parts are dropped. Raises Busy.
+    The first refusal answers for all, and the other parts are dropped. Raises Busy, TooLarge.
     """
+    require_room(live, len(parts))
     found: list[Arrays | None] = [None] * len(parts)
     inferences: list[Inference] = []
     left = len(parts)
@@ -75,6 +76,15 @@ def answer_each(
             _drop(inferences)
             raise
     return lambda: _drop(inferences)
+
+
+def require_room(live: Live, count: int) -> None:
+    """Raise TooLarge for more parts of one request than may wait: Busy would have its caller come again for ever."""
+    if count > live.queue:
+        raise TooLarge(
+            f"a request holds at most {live.queue:,} texts here, or other parts that are computed apart, as many as may"
+            f" wait for the model: {count:,} need several requests"
+        )
 
 
 def _note(request: Request, live: Live) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mlctl.runtime.answers import Arrays
 from mlctl.serving.catalogue import Live
+from mlctl.serving.protocols.answering import require_room
 from mlctl.serving.protocols.bodies import from_base64, is_base64_object, kind_of, text_of
 from mlctl.serving.protocols.nested_tensors import tensor
 from mlctl.serving.protocols.open_inference_tensors import arranged, quoted
@@ -84,11 +85,12 @@ def from_natural(live: Live, values: object) -> GivenRows | None:
 
 
 def _from_contents(live: Live, contents: Sequence[str | bytes]) -> GivenRows:
-    """The rows of images, which are all of one size, or of texts."""
+    """The rows of images, which are all of one size, or of texts. Raises Malformed, TooLarge."""
     if "image" in live.natural.kinds:
         files = (from_base64(each) if isinstance(each, str) else each for each in contents)
         images = [live.natural.from_image(each) for each in files]
         return GivenRows((tuple(map(np.concatenate, zip(*images, strict=True))),))
+    require_room(live, len(contents))
     return GivenRows(live.natural.from_texts([each if isinstance(each, str) else text_of(each) for each in contents]))
 
 

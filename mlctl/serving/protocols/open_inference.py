@@ -19,7 +19,6 @@ from mlctl.serving.protocols.open_inference_descriptions import EXTENSIONS, SERV
 from mlctl.serving.protocols.open_inference_inferring import Asked, read, write
 from mlctl.serving.protocols.open_inference_plans import Plans
 from mlctl.serving.protocols.open_inference_repository import Repository, refusal
-from mlctl.serving.protocols.open_inference_statistics import statistics_of
 from mlctl.serving.refusals import Refused
 from mlctl.serving.signature import Signature
 
@@ -35,9 +34,11 @@ def routes(catalogue: Catalogue, max_batch_size: int = default.MAX_SIZE) -> tupl
         _route("GET", "/v2/health/live", _live, "open", schemas.LIVE),
         _route("GET", "/v2/health/ready", partial(_ready, catalogue), "open", schemas.READY),
         _route("GET", "/v2/models/stats", models.statistics, "infer", schemas.STATISTICS),
-        _route("POST", "/v2/repository/index", repository.index, "admin", schemas.INDEX),
-        _route("POST", "/v2/repository/models/{model}/load", repository.load, "admin", schemas.LOAD),
-        _route("POST", "/v2/repository/models/{model}/unload", repository.unload, "admin", schemas.UNLOAD),
+        _route("POST", "/v2/repository/index", repository.index, "admin", schemas.INDEX, action="index"),
+        _route("POST", "/v2/repository/models/{model}/load", repository.load, "admin", schemas.LOAD, action="load"),
+        _route(
+            "POST", "/v2/repository/models/{model}/unload", repository.unload, "admin", schemas.UNLOAD, action="unload"
+        ),
     )
     each = (
         ("GET", "", models.metadata, schemas.MODEL),
@@ -75,6 +76,9 @@ class _Models:
 
     def statistics(self, _: Request, parameters: Mapping[str, str], respond: Respond) -> None:
         """What became of the requests of a version, of a model's versions, or of all."""
+        # Nobody who asks for answers waits for the figures' import.
+        from mlctl.serving.protocols.open_inference_statistics import statistics_of
+
         found = statistics_of(self._catalogue, parameters.get("model", ""), parameters.get("version", ""))
         respond(_json({"model_stats": [each.as_json() for each in found]}))
 
@@ -113,5 +117,5 @@ def _json(said: dict[str, Any], status: int = 200) -> Response:
     return Response(status, orjson.dumps(said))
 
 
-def _route(method: str, path: str, handler: Handler, scope: Scope, operation: Operation) -> Route:
-    return Route(method, path, handler, scope, refusal, operation)
+def _route(method: str, path: str, handler: Handler, scope: Scope, operation: Operation, *, action: str = "") -> Route:
+    return Route(method, path, handler, scope, refusal, operation, action=action)

@@ -6,7 +6,7 @@ JSON, with the tensors' bytes behind it where the binary tensor data extension i
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -16,7 +16,7 @@ from mlctl.runtime.running import Port
 from mlctl.serving.http.messages import JSON, OCTETS, Request, Response
 from mlctl.serving.protocols.json_tensors import decoded, from_json, to_json
 from mlctl.serving.protocols.open_inference_classes import classified
-from mlctl.serving.protocols.open_inference_plans import LONGEST, Part, Plan, Plans, part_of
+from mlctl.serving.protocols.open_inference_plans import Part, Plan, Plans, part_of
 from mlctl.serving.protocols.open_inference_tensors import (
     Array,
     Wanted,
@@ -48,8 +48,7 @@ class Answered:
     is_binary: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What a request asks for."""
 
     inputs: Arrays
@@ -66,18 +65,17 @@ def read(request: Request, signature: Signature, plans: Plans) -> Asked:
     """
     body = request.body
     length = request.headers.get(_HEADER)
+    if length is not None and (plan := plans.find(length, body, signature)) is not None:
+        return Asked(plan.inputs(body), (), None, plan)
     end = len(body) if length is None else _header_end(length, len(body))
     if end == 0 and length is not None:
         every = tuple(Answered(each, is_binary=True) for each in all_outputs(signature))
         return Asked(_raw_input(signature, body), every, None)
-    text = body[:end] if length is not None and end <= LONGEST else b""
-    if text and (plan := plans.find(text, signature, len(body))) is not None:
-        return Asked(plan.inputs(body), (), None, plan)
     said = decoded(body if end == len(body) else memoryview(body)[:end])
     reading = _Inputs(signature, body, end)
     asked = Asked(reading.read(said.get("inputs")), _outputs(signature, said), _id(said))
-    if text and (planned := _plan(reading, asked, signature, len(body))) is not None:
-        plans.remember(text, planned)
+    if length is not None and (planned := _plan(reading, asked, signature, len(body))) is not None:
+        plans.remember(length, end, body, planned)
     return asked
 
 

@@ -5,6 +5,7 @@ from math import prod
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from mlctl.runtime.answers import Arrays
 from mlctl.serving.protocols.open_inference_tensors import Wanted, array_dtype
@@ -32,6 +33,13 @@ class Part:
     shape: tuple[int, ...]
     count: int
 
+    def array(self, body: bytes) -> npt.NDArray[Any]:
+        """The tensor, aligned: a copy of its bytes where they begin between two numbers."""
+        size = self.dtype.itemsize
+        if self.start % size:
+            return np.ndarray(self.shape, self.dtype, body[self.start : self.start + self.count * size])
+        return np.ndarray(self.shape, self.dtype, body, self.start)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -56,8 +64,7 @@ class Plan:
 
     def inputs(self, body: bytes) -> Arrays:
         """The tensors of a body; they look at it where their alignment allows."""
-        arrays = [np.frombuffer(body, each.dtype, each.count, each.start).reshape(each.shape) for each in self.parts]
-        return tuple([each if each.flags.aligned else each.copy() for each in arrays])
+        return tuple([each.array(body) for each in self.parts])
 
 
 class Plans:
@@ -65,17 +72,27 @@ class Plans:
 
     def __init__(self) -> None:
         self._plans: dict[bytes, Plan] = {}
+        self._ends: dict[str, int] = {}
+        """Where JSON ends, by the header that says so."""
 
-    def find(self, said: bytes, signature: Signature, size: int) -> Plan | None:
-        """The plan of a JSON for the same loaded model and as long a body; None where it is to be read."""
-        plan = self._plans.get(said)
-        return plan if plan is not None and plan.signature is signature and plan.size == size else None
+    def find(self, length: str, body: bytes, signature: Signature) -> Plan | None:
+        """The plan of the JSON that begins a body, for the same loaded model and as long a body.
 
-    def remember(self, said: bytes, plan: Plan) -> None:
-        """Keep a plan."""
-        if len(self._plans) >= _MOST:
+        `length` is the header that says where it ends. None where the request is to be read.
+        """
+        end = self._ends.get(length)
+        plan = self._plans.get(body[:end]) if end is not None else None
+        return plan if plan is not None and plan.signature is signature and plan.size == len(body) else None
+
+    def remember(self, length: str, end: int, body: bytes, plan: Plan) -> None:
+        """Keep the plan of the JSON that begins a body and ends where the header says; a long one is not kept."""
+        if end > LONGEST:
+            return
+        if len(self._plans) >= _MOST or len(self._ends) >= _MOST:
             self._plans.clear()
-        self._plans[said] = plan
+            self._ends.clear()
+        self._plans[body[:end]] = plan
+        self._ends[length] = end
 
 
 def part_of(signature: Signature, name: str, start: int, shape: list[int]) -> Part | None:

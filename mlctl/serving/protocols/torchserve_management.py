@@ -81,22 +81,25 @@ def routes(catalogue: Catalogue) -> tuple[Route, ...]:
         _query("url", _TEXT, required=True, description="NAME or NAME/VERSION in the repository."),
         _query("model_name", _TEXT, description="NAME again, if anything."),
     )
-    load, unload = managing.scale, managing.unregister
+    scaling = partial(_route, "PUT", parameters=workers, action="scale")
+    defaulting = partial(_route, "PUT", action="set-default")
+    unregistering = partial(_route, "DELETE", action="unregister")
     return (
         _route("GET", "/models", partial(_list, catalogue), "The models that there are", _MODELS, parameters=page),
         replace(
             _route("POST", "/models", managing.register, "Load a model of the repository", _DONE, parameters=url),
             names_model=lambda request: _in_repository(request.query)[0],
+            action="register",
         ),
         _route("GET", one, partial(_describe, catalogue), "A model's live version", _DESCRIBED),
         _route("GET", f"{one}/all", partial(_describe_all, catalogue), "All versions of a model", _DESCRIBED),
         _route("GET", version, partial(_describe, catalogue), "A version of a model", _DESCRIBED),
-        _route("PUT", one, load, "Load a model, or unload it with max_worker=0", _DONE, parameters=workers),
-        _route("PUT", version, load, "Load a version, or unload it with max_worker=0", _DONE, parameters=workers),
-        _route("PUT", f"{one}/set-default", _set_default, "Refused: labels decide which version is live", None),
-        _route("PUT", f"{version}/set-default", _set_default, "Refused: labels decide which version is live", None),
-        _route("DELETE", one, unload, "Unload all versions of a model", _DONE),
-        _route("DELETE", version, unload, "Unload a version of a model", _DONE),
+        scaling(one, managing.scale, "Load a model, or unload it with max_worker=0", _DONE),
+        scaling(version, managing.scale, "Load a version, or unload it with max_worker=0", _DONE),
+        defaulting(f"{one}/set-default", _set_default, "Refused: labels decide which version is live", None),
+        defaulting(f"{version}/set-default", _set_default, "Refused: labels decide which version is live", None),
+        unregistering(one, managing.unregister, "Unload all versions of a model", _DONE),
+        unregistering(version, managing.unregister, "Unload a version of a model", _DONE),
     )
 
 
@@ -225,7 +228,8 @@ def _route(
     result: Mapping[str, Any] | None,
     *,
     parameters: tuple[Mapping[str, Any], ...] = (),
+    action: str = "",
 ) -> Route:
     answers: Mapping[int, Mapping[str, Any]] = {200: {JSON: result}} if result else {}
     operation = Operation(summary, TAG, None, answers, parameters)
-    return Route(method, path, handler, "admin", refusal, operation)
+    return Route(method, path, handler, "admin", refusal, operation, action=action)

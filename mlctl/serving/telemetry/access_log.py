@@ -39,8 +39,6 @@ class Access:
     request_id: str
     model: str = ""
     version: int | None = None
-    batch: int | None = None
-    """Rows of the batch in which it was computed; None where nobody knows."""
 
 
 class AccessLog:
@@ -78,7 +76,6 @@ def json_access(access: Access, unix: float) -> bytes:
             "milliseconds": round(access.seconds * 1000, 3),
             "model": access.model or None,
             "version": access.version,
-            "batch": access.batch,
             "request_id": access.request_id,
         }
     )
@@ -88,9 +85,8 @@ def plain_access(access: Access, unix: float) -> bytes:
     """The line as words: `12:00:00.123  200  POST /v2/models/m/infer  1.2 ms  3120 B  alice@127.0.0.1  m@3  ID`."""
     version = "" if access.version is None else f"@{access.version}"
     model = f"  {access.model}{version}" if access.model else ""
-    batch = f" in {access.batch}" if access.batch else ""
     words = (
         f"{local_time(unix)}  {access.status}  {access.method} {access.path}  {access.seconds * 1000:.1f} ms  "
-        f"{access.bytes} B  {access.caller}@{access.client}{model}{batch}  {access.request_id}"
+        f"{access.bytes} B  {access.caller}@{access.client}{model}  {access.request_id}"
     )
     return shown(words).encode() + b"\n"

@@ -59,9 +59,13 @@ class ModelStatistics:
         """Count a request that was answered, with its times in seconds."""
         self.pending -= 1
         self.succeeded += 1
-        self.request_seconds.add(request)
-        self.queue_seconds.add(queue)
-        self.compute_seconds.add(compute)
+        for histogram, seconds in (
+            (self.request_seconds, request),
+            (self.queue_seconds, queue),
+            (self.compute_seconds, compute),
+        ):
+            histogram.counts[bisect_left(SECONDS, seconds)] += 1
+            histogram.total += seconds
 
     def refused(self, reason: str) -> None:
         """Count a request that had been pending and was refused."""
