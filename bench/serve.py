@@ -222,12 +222,21 @@ def latency(models: Mapping[str, Path], asked: argparse.Namespace) -> Iterator[s
 
 
 def start(models: Mapping[str, Path], asked: argparse.Namespace) -> Iterator[str]:
-    """Seconds from the command to the first answer, and memory after some load."""
+    """Seconds from the command to the first answer, and memory after some load.
+
+    All start from byte code that an earlier start has left, as packages that pip has installed do; this project may
+    lie here as sources alone.
+    """
     ways = [own(models["cnn"], in_json())]
     ways += [peer(name, asked.peers, models["cnn"], peer_questions(name)[0]) for name in asked.present]
     cold: dict[str, list[float]] = {way.name: [] for way in ways}
     held: dict[str, list[float]] = {way.name: [] for way in ways}
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(folder) / "bytecode")
+        for way in ways:
+            with served(way.command, way.question):
+                pass
         for _ in range(asked.rounds):
             for way in ways:
                 with served(way.command, way.question) as running:

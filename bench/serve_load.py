@@ -91,13 +91,7 @@ class Running:
 
 
 @contextmanager
-def served(
-    command: Callable[[int], Sequence[str]],
-    question: Question,
-    *,
-    patience: float = 120,
-    environment: Mapping[str, str] = {},
-) -> Iterator[Running]:
+def served(command: Callable[[int], Sequence[str]], question: Question, *, patience: float = 120) -> Iterator[Running]:
     """A server that answers already; `command` is given its port."""
     port = _free_port()
     started = time.perf_counter()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from mlctl.runtime.running import Port
-from mlctl.serving.protocols.json_tensors import decoded, from_json, from_nested, nested_shape, to_json
+from mlctl.serving.protocols.json_tensors import decoded, from_json, from_nested, json_of, nested_shape
 from mlctl.serving.protocols.open_inference_classes import classified
 from mlctl.serving.protocols.open_inference_tensors import (
     DATATYPES,
@@ -108,7 +108,7 @@ def test_finite_numbers_survive_json_both_ways(array: npt.NDArray[Any], is_flat:
     sent = orjson.loads(json.dumps((array.ravel() if is_flat else array).tolist()))
     found = from_json(port, array.shape, sent)
     assert (found.dtype, found.shape, bits(found)) == (array.dtype, array.shape, bits(array))
-    written = json.loads(bytes(orjson.dumps(to_json("y", found))))
+    written = json.loads(json_of("y", found))
     assert bits(np.array(written, array.dtype)) == bits(array.ravel())
     if not is_flat:
         assert bits(from_nested(port, sent)) == bits(array)
@@ -283,10 +283,10 @@ def test_a_message_holds_no_more_of_a_callers_text_than_a_line() -> None:
 
 
 def test_nan_is_null_in_json_and_an_infinity_is_refused() -> None:
-    assert orjson.dumps(to_json("y", np.array([1, np.nan], np.float32))) == b"[1.0,null]"
+    assert json_of("y", np.array([1, np.nan], np.float32)) == b"[1.0,null]"
     for value in (np.inf, -np.inf):
         with pytest.raises(Unacceptable, match="output 'y' has an infinite value"):
-            to_json("y", np.array([[1, value], [np.nan, 0]], np.float32))
+            json_of("y", np.array([[1, value], [np.nan, 0]], np.float32))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ LATER = {
     "tokenizers",
 }
 """What nobody who asks in the Open Inference Protocol needs."""
-NEEDED = {f"{PROTOCOLS}open_inference", f"{PROTOCOLS}open_inference_inferring", "orjson", "httptools", "onnxruntime"}
+NEEDED = {f"{PROTOCOLS}open_inference", f"{PROTOCOLS}open_inference_requests", "orjson", "httptools", "onnxruntime"}
 
 # The server ends at the moment in which it takes requests, as if it had been told to.
 SERVED = """

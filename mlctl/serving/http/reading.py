@@ -96,21 +96,24 @@ class RequestReader:
 
     def _without_repeated(self, data: bytes, repeated: RepeatedHead) -> bytes:
         """Take the whole requests at the start of `data` whose head is known, and give what is left."""
-        raw, size = repeated.raw, repeated.size
-        start = 0
-        while data.startswith(raw, start) and start + size <= len(data):
-            held = size - len(raw) + _REQUEST_BYTES
+        start, whole = 0, len(data)
+        while start < whole and (found := repeated.find(data, start)) is not None:
+            head, begin, end = found
+            if end > whole or end - begin > self._max_request_bytes:
+                break
+            held = end - begin + _REQUEST_BYTES
             try:
                 self._budget.take(held)
             except Refused:
                 self._abandon()
                 raise
-            self._arrive(repeated.head, data[start + len(raw) : start + size], held)
-            start += size
+            self._arrive(head, data[begin:end], held)
+            start = end
         return data[start:] if start else data
 
     def _parse(self, data: bytes | memoryview) -> None:
         self._quiet += len(data)
+        behind_offer: bytes | memoryview | None = None
         try:
             self._parser.feed_data(data)
         except HttpParserCallbackError as error:
@@ -119,11 +122,13 @@ class RequestReader:
                 raise error.__context__ from None
             raise
         except HttpParserUpgrade as offer:
-            self._ignore_upgrade(data[offer.args[0] :])
+            behind_offer = data[offer.args[0] :]
         except HttpParserError as error:
             if not self.is_over:
                 self._abandon()
                 raise Malformed(f"this is no request of HTTP/1.1: {error}") from error
+        if behind_offer is not None:
+            self._ignore_upgrade(behind_offer)
         if self._quiet > MOST_HEAD_BYTES and self.is_within and not self.is_over:
             self._abandon()
             raise HeadersTooLarge(f"the headers are longer than {MOST_HEAD_BYTES} bytes")

@@ -59,17 +59,18 @@ def nested_shape(data: Any) -> list[int]:
     return shape
 
 
-def to_json(name: str, array: Array) -> orjson.Fragment:
+def json_of(name: str, array: Array) -> bytes:
     """The output's values in JSON, row-major in one list.
 
     Floating-point numbers are the shortest that read back as the same bits; NaN is null, as JSON has no other word for
     it. Raises Unacceptable for an infinity: nothing in JSON means it, so its tensor must be asked for as binary data.
     """
     if array.dtype == object:
-        return orjson.Fragment(orjson.dumps(array.ravel().tolist()))
-    if array.dtype.kind == "f" and not np.isfinite(array).all() and np.isinf(array).any():
+        return orjson.dumps(array.ravel().tolist())
+    said = orjson.dumps(array.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"null" in said and np.isinf(array).any():
         raise Unacceptable(f"output {name!r} has an infinite value, which JSON cannot hold: ask for it as binary data")
-    return orjson.Fragment(orjson.dumps(array.ravel(), option=orjson.OPT_SERIALIZE_NUMPY))
+    return said
 
 
 def _flattened(port: Port, shape: Sequence[int], data: Flat) -> Flat:

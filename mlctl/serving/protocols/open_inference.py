@@ -15,10 +15,11 @@ from mlctl.serving.http.messages import Drop, Handler, Request, Respond, Respons
 from mlctl.serving.http.routing import Operation, Route, Scope
 from mlctl.serving.protocols import open_inference_schemas as schemas
 from mlctl.serving.protocols.answering import answer
+from mlctl.serving.protocols.open_inference_answers import write
 from mlctl.serving.protocols.open_inference_descriptions import EXTENSIONS, SERVER_NAME, configuration, metadata
-from mlctl.serving.protocols.open_inference_inferring import Asked, read, write
 from mlctl.serving.protocols.open_inference_plans import Plans
 from mlctl.serving.protocols.open_inference_repository import Repository, refusal
+from mlctl.serving.protocols.open_inference_requests import Asked, read
 from mlctl.serving.refusals import Refused
 from mlctl.serving.signature import Signature
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlctl.runtime.answers import Arrays
+from mlctl.serving.protocols.open_inference_json_plans import JsonPlans
 from mlctl.serving.protocols.open_inference_tensors import Wanted, array_dtype
 from mlctl.serving.signature import Signature
 
@@ -74,6 +75,8 @@ class Plans:
         self._plans: dict[bytes, Plan] = {}
         self._ends: dict[str, int] = {}
         """Where JSON ends, by the header that says so."""
+        self.in_json = JsonPlans()
+        """Those of requests whose numbers are in the JSON."""
 
     def find(self, length: str, body: bytes, signature: Signature) -> Plan | None:
         """The plan of the JSON that begins a body, for the same loaded model and as long a body.

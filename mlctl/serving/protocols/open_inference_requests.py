@@ -1,4 +1,4 @@
-"""An inference of the Open Inference Protocol v2 over HTTP: the request read, the answer written.
+"""What a request of the Open Inference Protocol v2 over HTTP asks for.
 
 JSON, with the tensors' bytes behind it where the binary tensor data extension is used: the header
 `Inference-Header-Content-Length` says how long the JSON is, `binary_data_size` how many bytes a tensor has.
@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from mlctl.runtime.answers import Arrays
 from mlctl.runtime.open_inference import HEADER_LENGTH, header_end
 from mlctl.runtime.running import Port
-from mlctl.serving.http.messages import JSON, OCTETS, Request, Response
-from mlctl.serving.protocols.json_tensors import decoded, from_json, to_json
-from mlctl.serving.protocols.open_inference_classes import classified
+from mlctl.serving.http.messages import Request
+from mlctl.serving.protocols.json_tensors import decoded, from_json
+from mlctl.serving.protocols.open_inference_json_plans import JsonPlan
 from mlctl.serving.protocols.open_inference_plans import Part, Plan, Plans, part_of
 from mlctl.serving.protocols.open_inference_tensors import (
     Array,
@@ -24,10 +22,8 @@ from mlctl.serving.protocols.open_inference_tensors import (
     arranged,
     array_dtype,
     checked_port,
-    datatype,
     from_raw,
     quoted,
-    to_raw,
     wanted_output,
 )
 from mlctl.serving.refusals import Malformed
@@ -54,7 +50,7 @@ class Asked(NamedTuple):
     inputs: Arrays
     outputs: tuple[Answered, ...]
     id: str | None
-    plan: Plan | None = None
+    plan: Plan | JsonPlan | None = None
     """What is known of its JSON, where it was read before."""
 
 
@@ -67,6 +63,10 @@ def read(request: Request, signature: Signature, plans: Plans) -> Asked:
     length = request.headers.get(_HEADER)
     if length is not None and (plan := plans.find(length, body, signature)) is not None:
         return Asked(plan.inputs(body), (), None, plan)
+    if length is None and (known := plans.in_json.find(body, signature)) is not None:
+        array = known.input(body)
+        if array is not None:
+            return Asked((array,), (), None, known)
     end = len(body) if length is None else _header_end(length, len(body))
     if end == 0 and length is not None:
         every = tuple(Answered(each, is_binary=True) for each in all_outputs(signature))
@@ -76,6 +76,8 @@ def read(request: Request, signature: Signature, plans: Plans) -> Asked:
     asked = Asked(reading.read(said.get("inputs")), _outputs(signature, said), _id(said))
     if length is not None and (planned := _plan(reading, asked, signature, len(body))) is not None:
         plans.remember(length, end, body, planned)
+    if length is None and asked.id is None and not any(each.is_binary or each.wanted.classes for each in asked.outputs):
+        plans.in_json.remember(body, said, signature, tuple(each.wanted for each in asked.outputs))
     return asked
 
 
@@ -88,47 +90,6 @@ def _plan(reading: "_Inputs", asked: Asked, signature: Signature, size: int) -> 
     if not is_plain or any(each.port.dtype == "object" for each in wanted):
         return None
     return Plan(signature, size, tuple(known), tuple(wanted))
-
-
-def write(signature: Signature, asked: Asked, outputs: Arrays) -> Response:
-    """The answer that carries the outputs that were asked for.
-
-    Raises Unacceptable where one of them can be sent as binary data alone and was not asked for as such.
-    """
-    if asked.plan is not None:
-        return _written(signature, asked.plan, outputs)
-    tensors: list[dict[str, Any]] = []
-    parts: list[bytes] = []
-    for each in asked.outputs:
-        wanted, array = each.wanted, outputs[each.wanted.place]
-        named = datatype(wanted.port)
-        if wanted.classes:
-            array, named = classified(array, wanted, signature), "BYTES"
-        tensor: dict[str, Any] = {"name": wanted.port.name, "datatype": named, "shape": array.shape}
-        if each.is_binary:
-            parts.append(to_raw(array))
-            tensor["parameters"] = {"binary_data_size": len(parts[-1])}
-        else:
-            tensor["data"] = to_json(wanted.port.name, array)
-        tensors.append(tensor)
-    said: dict[str, Any] = {"model_name": signature.name, "model_version": str(signature.version), "outputs": tensors}
-    head = orjson.dumps(said if asked.id is None else {**said, "id": asked.id})
-    if not any(each.is_binary for each in asked.outputs):
-        return Response(200, head, JSON)
-    return Response(200, b"".join((head, *parts)), OCTETS, ((HEADER_LENGTH, str(len(head))),))
-
-
-def _written(signature: Signature, plan: Plan, outputs: Arrays) -> Response:
-    """The answer to a request that is planned."""
-    arrays = [outputs[each.place] for each in plan.outputs]
-    shapes = tuple([each.shape for each in arrays])
-    found = plan.heads.get(shapes)
-    if found is None:
-        asked = Asked((), tuple(Answered(each, is_binary=True) for each in plan.outputs), None)
-        response = write(signature, asked, outputs)
-        head = response.body[: len(response.body) - sum(each.nbytes for each in arrays)]
-        found = plan.keep(shapes, (head, response.headers))
-    return Response(200, b"".join([found[0], *[each.tobytes() for each in arrays]]), OCTETS, found[1])
 
 
 class _Inputs:
