@@ -146,7 +146,7 @@ class Disturbed(Slow):
         return self.graph.all(inputs)
 
 
-@pytest.mark.parametrize(("first", "each", "best"), [(1e-4, 2e-5, 64), (0.0, 2e-4, 8)])
+@pytest.mark.parametrize(("first", "each", "best"), [(1e-4, 2e-5, 64), (0.0, 3e-4, 16)])
 @pytest.mark.parametrize("disturbed", range(25))
 def test_one_disturbance_changes_no_choice(
     monkeypatch: pytest.MonkeyPatch, first: float, each: float, best: int, disturbed: int
@@ -159,10 +159,10 @@ def test_one_disturbance_changes_no_choice(
 
 
 def test_a_fast_model_is_not_called_with_batches_that_do_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    steady = Disturbed(session(linear()), 0.0, 2e-4, 0)
+    steady = Disturbed(session(linear()), 0.0, 3e-4, 0)
     monkeypatch.setattr("mlctl.serving.batching.measuring.perf_counter", lambda: steady.now)
     found = measure(steady, layout_of(steady.inputs, steady.outputs, 0), 64)
-    # 50 µs that a batch costs beside the model make 8 rows pay; 16 give 1 % more rows per second.
+    # 200 µs that a batch costs beside the model make 16 rows pay; 32 could give 2 % more rows per second.
     assert [curve.rows for curve in found.costs.curves] == [(1, 2, 4, 8, 16)]
     assert steady.now < FAST_SECONDS
 

@@ -68,8 +68,8 @@ def test_bytes_behind_json_are_answered_alike_the_first_time_and_again(
     ask = Asker(Versions().put(MODEL, TWO))
     for datatype, blanks, size in [*requests, *requests]:
         tensor = {"name": "in_float32", "datatype": datatype, "shape": [1, size // 4]}
-        tensor["parameters"] = {"binary_data_size": size}
-        head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode() + b" " * blanks
+        sized = {**tensor, "parameters": {"binary_data_size": size}}
+        head = json.dumps({"inputs": [sized], "parameters": {"binary_data_output": True}}).encode() + b" " * blanks
         body, headers = head + np.random.default_rng(size).bytes(size), {HEADER: str(len(head))}
         assert told(ask, PATHS[0], body, headers) == alone(PATHS[0], body, headers)
 
