@@ -207,6 +207,9 @@ def cpu(models: Mapping[str, Path], asked: argparse.Namespace) -> Iterator[str]:
     yield f"JSON   against {least}: {Ratio.of([*map(spent, found['mlctl json'])], [*map(spent, peers[least])], 0.5)}"
     least = best(peers, spent, "mlctl", larger=False)
     yield f"binary against {least}: {Ratio.of([*map(spent, found['mlctl'])], [*map(spent, peers[least])], 0.4)}"
+    if documented := [*map(spent, found.get("fastapi documented", []))]:
+        for form, mine, reach in (("JSON  ", "mlctl json", 0.5), ("binary", "mlctl", 0.4)):
+            yield f"{form} against fastapi documented: {Ratio.of([*map(spent, found[mine])], documented, reach)}"
 
 
 def latency(models: Mapping[str, Path], asked: argparse.Namespace) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 
@@ -51,6 +53,17 @@ class Application:
         except Exception as error:  # noqa: BLE001 -- a bug costs one caller his answer, and not all their server
             exchange.fail(error)
         return None
+
+    def refuse(self, refused: Refused, request: Request, respond: Respond) -> None:
+        """Answer what never became a whole request, in the form of the route that its head names, if it came so far.
+
+        The audit has no line of it, for nobody's token was looked at, and nothing was done.
+        """
+        said: Callable[[Refused], Response] = plain_refusal
+        with suppress(Refused):
+            route, parameters = self._router.find(request.method, request.path)
+            said, request.model = route.refusal, parameters.get("model", "")
+        _Exchange(self, request, respond).finish(with_headers(said(refused), refused))
 
     def require_writable(self) -> None:
         """See that what is about to be done can be kept account of. Raises NotReady."""

@@ -73,7 +73,7 @@ class Server:
         most = self.settings.batching.max_size
         application = Application(all_routes(models, statistics, most), guard, audit, logs.access)
         listening, limits = self.settings.listening, self.settings.limits
-        listener = await listen(application, listening, limits, ports.http)
+        listener = await listen(application, listening, limits, bound=ports.http, refuse=application.refuse)
         statistics.connections, statistics.held_bytes = lambda: listener.connections, lambda: listener.held_bytes
         statistics.responses, statistics.refusals = application.responses, listener.refusals
         calls = None

@@ -1,10 +1,12 @@
 """Tokens, audit, log and metrics around a server that real callers reach over a real network."""
 
 import asyncio
+import gzip
 import http.client
 import json
 import os
 import resource
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -29,6 +31,7 @@ from mlctl.serving.settings import Limits, Listening
 from mlctl.serving.telemetry.exposition import Family, Sample, exposition
 from mlctl.serving.telemetry.logs import open_logs
 
+MOST_BYTES = 1000
 SECONDS = 30.0
 """After which a test gives up."""
 INFER, LOAD = "/v2/models/digits/infer", "/v2/repository/models/digits/load"
@@ -65,6 +68,9 @@ class Server:
             response = connection.getresponse()
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self._port), SECONDS)
+
     def status(self, path: str = INFER, who: str | None = None) -> int:
         return self.ask("POST", path, self.headers[who] if who else None, b"{}").status
 
@@ -87,7 +93,8 @@ class Server:
         guard = TokenGuard(self.tokens, logs.events.tell, clock=self.clock)
         audit = FileAudit(self.audit_file, logs.events.tell, clock=self.clock)
         self.application = Application(self._routes(), guard, audit, logs.access)
-        listener = await listen(self.application, Listening(port=0), Limits())
+        limits = Limits(max_request_bytes=MOST_BYTES)
+        listener = await listen(self.application, Listening(port=0), limits, refuse=self.application.refuse)
         self._port = listener.port
         self._started.set()
         await self._end.wait()
@@ -102,7 +109,7 @@ class Server:
             respond(Response(200, b"{}"))
 
         def refusal(refused: Refused) -> Response:
-            return Response(refused.status, json.dumps({"error": refused.what}).encode())
+            return Response(refused.status, json.dumps({"refused": refused.what}).encode())
 
         found: tuple[tuple[str, str, Scope, str], ...] = (
             ("POST", "/v2/models/{model}/infer", "infer", ""),
@@ -188,6 +195,31 @@ def test_every_request_is_one_line_of_the_log_whatever_it_holds(tmp_path: Path) 
     assert [line["request_id"] for line in lines] == [each.headers["x-request-id"] for each in (given, made)]
     assert lines[0]["request_id"] == "r-1"
     assert "[" not in lines[1]["request_id"]
+
+
+def test_what_never_becomes_a_whole_request_is_refused_in_the_routes_form_and_logged(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    with server.running():
+        large = server.ask("POST", INFER, {"X-Request-Id": "r-1"}, b"x" * (MOST_BYTES + 1))
+        pressed = server.ask("POST", INFER, {"Content-Encoding": "gzip"}, gzip.compress(b"x" * (MOST_BYTES + 1)))
+        elsewhere = server.ask("POST", "/nowhere", None, b"x" * (MOST_BYTES + 1))
+        with closing(server.connect()) as connection:
+            connection.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+            nonsense = connection.makefile("rb").read()
+        assert server.audited() == []
+    assert [(each.status, *json.loads(each.body)) for each in (large, pressed, elsewhere)] == [
+        (413, "refused"), (413, "refused"), (413, "error"),
+    ]  # fmt: skip
+    assert nonsense.startswith(b"HTTP/1.1 400 ")
+    with os.fdopen(server.log, "rb") as stream:
+        lines = [json.loads(line) for line in stream.read().splitlines()]
+    assert [(line["method"], line["path"], line["status"], line["model"], line["client"]) for line in lines] == [
+        ("POST", INFER, 413, "digits", "127.0.0.1"),
+        ("POST", INFER, 413, "digits", "127.0.0.1"),
+        ("POST", "/nowhere", 413, None, "127.0.0.1"),
+        ("-", "-", 400, None, "127.0.0.1"),
+    ]
+    assert (lines[0]["request_id"], large.headers["x-request-id"]) == ("r-1", "r-1")
 
 
 def test_answers_are_counted_by_their_routes_and_not_by_what_callers_make_up(server: Server) -> None:

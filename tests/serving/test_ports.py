@@ -140,7 +140,7 @@ def test_a_port_that_is_bound_refuses_callers_and_other_servers_until_it_is_give
             await bind(HOST, bound.port)
         bound.close()
         again = await bind(HOST, bound.port)
-        listener = await listen(Echo(), Listening(), Limits(), again)
+        listener = await listen(Echo(), Listening(), Limits(), bound=again)
         assert (listener.port, is_refused(bound.port)) == (bound.port, False)
         # It is the listener's now.
         again.close()
@@ -178,7 +178,7 @@ def test_a_server_that_comes_in_between_is_told_apart() -> None:
             other.bind((HOST, bound.port))
             other.listen()
             with pytest.raises(UsageError, match="taken by another process"):
-                await listen(Echo(), Listening(), Limits(), bound)
+                await listen(Echo(), Listening(), Limits(), bound=bound)
 
     uvloop.run(tried())
     gc.collect()

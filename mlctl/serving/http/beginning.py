@@ -49,7 +49,7 @@ def _go_on(request: Request, exchange: Exchange, serving: Serving, found: bytes 
         except Refused as refused:
             found = refused
     if isinstance(found, Refused):
-        exchange(serving.refusal(found))
+        serving.refuse(found, request, exchange)
         return
     exchange.held += len(found) - len(request.body)
     headers = {name: value for name, value in request.headers.items() if name != "content-encoding"}

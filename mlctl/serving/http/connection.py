@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
         self._reader.is_over = True
         exchange = Exchange(self.flush, None)
         self._exchanges.append(exchange)
-        exchange(self._serving.refusal(refused))
+        self._serving.refuse(refused, self._reader.unread, exchange)
 
     def _leave(self, *, may_send: bool) -> None:
         """The last answer is written; the caller may still send, who did not know that it would be the last."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from mlctl.serving.http.binding import Bound, bind
 from mlctl.serving.http.connection import Connection
-from mlctl.serving.http.messages import Application
+from mlctl.serving.http.messages import Application, Refuse
+from mlctl.serving.http.refusing import refuse_plainly
 from mlctl.serving.http.serving import MOST_LEAVING, Serving
 from mlctl.serving.settings import Limits, Listening
 
@@ -96,9 +97,14 @@ class Listener:
 
 
 async def listen(
-    application: Application, listening: Listening, limits: Limits, bound: Bound | None = None
+    application: Application,
+    listening: Listening,
+    limits: Limits,
+    *,
+    bound: Bound | None = None,
+    refuse: Refuse = refuse_plainly,
 ) -> Listener:
-    """Take connections, and let the application answer what comes on them.
+    """Take connections, let the application answer what comes on them, and `refuse` what never becomes a request.
 
     `bound` is the port, where the server has it already. Raises UsageError for a port that is taken or an address that
     is not this machine's, and what TLS raises.
@@ -108,7 +114,7 @@ async def listen(
         from mlctl.serving.http.encryption import encrypted  # only who asks for it reads what TLS needs
 
         context = encrypted(listening.encryption)
-    serving = Serving(application, limits, most_connections=_most_connections(limits.max_connections))
+    serving = Serving(application, limits, refuse, most_connections=_most_connections(limits.max_connections))
     loop = asyncio.get_running_loop()
     handshake = limits.slow_seconds if context else None
     bound = bound or await bind(listening.host, listening.port)

@@ -6,6 +6,8 @@ from functools import cached_property
 from typing import TypeAlias
 from urllib.parse import parse_qs
 
+from mlctl.serving.refusals import Refused
+
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 
@@ -60,5 +62,7 @@ Handler: TypeAlias = Callable[[Request, Mapping[str, str], Respond], Drop | None
 
 Gives what is to be called when the caller goes before there is an answer; None where that changes nothing.
 """
+Refuse: TypeAlias = Callable[[Refused, Request, Respond], None]
+"""Answers what never became a whole request, of which as much is known as could be read."""
 Application: TypeAlias = Callable[[Request, Respond], Drop | None]
 """Answers whatever comes, now or later, refusals included. Never raises."""

@@ -75,8 +75,8 @@ class RequestReader:
         self._held = 0
         self._is_upgrade = False
         self._body: bytes | bytearray = b""
-        self._complete: Head
-        """Of the last request that was parsed whole."""
+        self._head: Head | None = None
+        """Of the request that is read, or was read last; None before it has come whole."""
         self._repeated: RepeatedHead | None = None
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -92,7 +92,7 @@ class RequestReader:
             count = len(self.arrived)
             self._parse(data)
             if len(self.arrived) == count + 1 and not self.is_within and not self.is_over:
-                self._repeated = repeated_head(data, self._complete)
+                self._repeated = repeated_head(data, self._head) if self._head is not None else None
 
     def _without_repeated(self, data: bytes, repeated: RepeatedHead) -> bytes:
         """Take the whole requests at the start of `data` whose head is known, and give what is left."""
@@ -134,6 +134,12 @@ class RequestReader:
             raise HeadersTooLarge(f"the headers are longer than {MOST_HEAD_BYTES} bytes")
 
     @property
+    def unread(self) -> Request:
+        """What is known of the request that is being read: before its head has come whole, who sends it."""
+        head = self._head if self.is_within else None
+        return self._request(head or Head("-", "-", "", {}, is_old=False), b"")
+
+    @property
     def body_bytes(self) -> int:
         """How much has come of the body of a request that is not whole yet."""
         return len(self._body)
@@ -164,6 +170,7 @@ class RequestReader:
         """The first byte of a request."""
         self.is_within = True
         self._url = b""
+        self._head = None
         self._headers: dict[str, str] = {}
         self._header_count = 0
         self._is_head_read = False
@@ -199,9 +206,10 @@ class RequestReader:
         self._is_old = version == "1.0"
         self._is_last = not parser.should_keep_alive()
         self._check_version(version)
-        self._path, self._query = target(self._url)
-        if self._path == "*" and self._method != "OPTIONS":
+        path, query = target(self._url)
+        if path == "*" and self._method != "OPTIONS":
             raise Malformed("the target * is for OPTIONS alone")
+        self._head = Head(self._method, path, query, headers, self._is_old)
         if parser.should_upgrade():
             if self._method == "CONNECT":
                 raise Malformed("this is no proxy")
@@ -246,7 +254,7 @@ class RequestReader:
     def on_message_complete(self) -> None:
         """The last byte of a request."""
         self._quiet = 0
-        if self._is_upgrade:
+        if self._is_upgrade or self._head is None:
             return
         self.is_within = False
         self.wants_continue = False
@@ -254,14 +262,14 @@ class RequestReader:
         held = self._held + _REQUEST_BYTES
         body, self._body, self._held = self._body, b"", 0
         self.is_over = self._is_last
-        head = Head(self._method, self._path, self._query, self._headers, self._is_old)
-        self._arrive(head, bytes(body), held)
-        self._complete = head
+        self._arrive(self._head, bytes(body), held)
 
     def _arrive(self, head: Head, body: bytes, held: int) -> None:
-        method, path, query, headers, is_old = head
-        request = Request(method, path, headers, body, self._client, time.monotonic(), query, self._is_encrypted)
-        self.arrived.append(Arrived(request, self.is_over, is_old, held))
+        self.arrived.append(Arrived(self._request(head, body), self.is_over, head.is_old, held))
+
+    def _request(self, head: Head, body: bytes) -> Request:
+        method, path, query, headers, _ = head
+        return Request(method, path, headers, body, self._client, time.monotonic(), query, self._is_encrypted)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than {self._max_request_bytes} bytes")

@@ -2,13 +2,18 @@
 
 import orjson
 
-from mlctl.serving.http.messages import Response
+from mlctl.serving.http.messages import Request, Respond, Response
 from mlctl.serving.refusals import MethodRefused, Refused, Unauthorized
 
 
 def plain_refusal(refused: Refused) -> Response:
     """A refusal where no route, and so no protocol, is known."""
     return Response(refused.status, orjson.dumps({"error": refused.what}))
+
+
+def refuse_plainly(refused: Refused, _: Request, respond: Respond) -> None:
+    """Answer where there are no routes."""
+    respond(with_headers(plain_refusal(refused), refused))
 
 
 def with_headers(response: Response, refused: Refused) -> Response:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from mlctl.serving.http.heads import date_line
-from mlctl.serving.http.messages import Application, Response
+from mlctl.serving.http.messages import Application, Refuse, Request, Respond
 from mlctl.serving.http.reading import Budget
-from mlctl.serving.http.refusing import plain_refusal, with_headers
 from mlctl.serving.refusals import Refused
 from mlctl.serving.settings import Limits
 
@@ -41,8 +40,11 @@ class Swept(Protocol):
 class Serving:
     """The application, the limits, and who is connected."""
 
-    def __init__(self, application: Application, limits: Limits, *, most_connections: int | None = None) -> None:
+    def __init__(
+        self, application: Application, limits: Limits, refuse: Refuse, *, most_connections: int | None = None
+    ) -> None:
         self.application = application
+        self._refuse = refuse
         self.limits = limits
         self.most_connections = most_connections or limits.max_connections
         self.budget = Budget(_BODIES_HELD * max(limits.max_request_bytes, 2**20))
@@ -82,7 +84,7 @@ class Serving:
         if not self.connections and not self.leaving and self.emptied is not None:
             self.emptied()
 
-    def refusal(self, refused: Refused) -> Response:
-        """Count it, and say it."""
+    def refuse(self, refused: Refused, request: Request, respond: Respond) -> None:
+        """Count what never became a whole request, and have it answered."""
         self.refusals[refused.reason] += 1
-        return with_headers(plain_refusal(refused), refused)
+        self._refuse(refused, request, respond)
