@@ -1,5 +1,6 @@
 """The models that a server has, as protocols see them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -45,6 +46,9 @@ class Live(Protocol):
     @property
     def queue(self) -> int:
         """Inferences that may wait at the same time."""
+
+    def hold(self) -> Callable[[], None]:
+        """Let it stay, for a request that is still being read, until what this gives is called, once."""
 
     def submit(self, inference: Inference) -> None:
         """Take the rows in; `inference.answered` is called later, or at once. Raises Busy where the queue is full."""

@@ -1,6 +1,6 @@
 """From a version on the shelf to a model that takes requests, once its answers are right."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,10 @@ class LoadedModel:
     timeout_seconds: float
     queue: int
     batcher: Batcher
+
+    def hold(self) -> Callable[[], None]:
+        """Let it stay until what this gives is called."""
+        return self.batcher.hold()
 
     def submit(self, inference: Inference) -> None:
         """Take the rows in. Raises Busy."""
@@ -108,8 +112,7 @@ def _properties(session: Running, graph: Path) -> Mapping[str, str]:
     if isinstance(session, OnnxSession):
         return session.metadata
     # OpenVINO does not tell them; its import takes so long that onnx's does not matter any more.
-    import onnx
-
+    from mlctl.graphs.inspection import read_graph
     from mlctl.graphs.properties import read_properties
 
-    return read_properties(onnx.load(str(graph), load_external_data=False))
+    return read_properties(read_graph(graph))

@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,9 @@ class Held(Computed):
         self.timeout_seconds = 3600.0
         self.kept: list[Inference] = []
 
+    def hold(self) -> Callable[[], None]:
+        return lambda: None
+
     def submit(self, inference: Inference) -> None:
         self.kept.append(inference)
 
@@ -71,6 +74,9 @@ class Held(Computed):
 
 class Refusing(Computed):
     """Refuses what is asked for, by the first number of the input."""
+
+    def hold(self) -> Callable[[], None]:
+        return lambda: None
 
     def submit(self, inference: Inference) -> None:
         wish = int(inference.inputs[0][0, 0])

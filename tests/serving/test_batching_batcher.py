@@ -149,6 +149,27 @@ def test_who_waits_for_a_stuck_worker_is_told_when_the_time_is_over(run: Run) ->
     assert 2.0 not in {float(each) for batch in graph.batches for each in batch.ravel()}
 
 
+@LOOPS
+@pytest.mark.parametrize("threads", [None, 1])
+def test_who_is_held_is_not_drained_before_the_request_on_its_way_is_answered(run: Run, threads: int | None) -> None:
+    callers, _ = doubling(Doubling(), threads=threads)
+
+    async def ask() -> None:
+        first, second = callers.batcher.hold(), callers.batcher.hold()
+        drained = asyncio.ensure_future(callers.batcher.drain())
+        await asyncio.sleep(0)
+        first()
+        await asyncio.sleep(0)
+        assert not drained.done()
+        callers.ask(0, rows(1.0))
+        second()
+        await asyncio.wait_for(drained, 30.0)
+        assert 0 in callers.found
+        callers.batcher.close()
+
+    run(ask())
+
+
 def test_memory_stays_flat_under_ten_times_the_capacity() -> None:
     graph = Doubling(gate=threading.Event())
     queue, megabyte = 8, 1 << 18

@@ -37,6 +37,9 @@ class Loaded:
     fails: bool = False
     may_go: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def hold(self) -> Callable[[], None]:
+        return lambda: None
+
     def submit(self, inference: Inference) -> None:
         raise AssertionError("nobody asks it")
 

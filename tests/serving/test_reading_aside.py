@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,6 +58,14 @@ class SlowlyRead:
         self.timeout_seconds = live.timeout_seconds
         self.queue = live.queue
         self.submitted = 0
+        self.held = 0
+
+    def hold(self) -> Callable[[], None]:
+        self.held += 1
+        return self._release
+
+    def _release(self) -> None:
+        self.held -= 1
 
     def submit(self, inference: Inference) -> None:
         self.submitted += 1
@@ -100,10 +108,13 @@ def test_others_are_answered_while_an_image_is_decoded(world: World) -> None:
         other, _ = world.send("GET", "/ping")
         assert (await other).status == 200
         assert not image.done()
+        # Another version may take its place meanwhile: this one stays until it has the image.
+        assert world.live.held == 1
         world.slow.may_end.set()
         assert (await asyncio.wait_for(image, PATIENCE)).status == 200
 
     asyncio.run(tried())
+    assert (world.live.submitted, world.live.held) == (1, 0)
 
 
 def test_an_image_whose_sender_has_gone_is_not_computed(world: World) -> None:
@@ -119,7 +130,7 @@ def test_an_image_whose_sender_has_gone_is_not_computed(world: World) -> None:
         assert not image.done()
 
     asyncio.run(tried())
-    assert (world.live.submitted, world.told) == (0, [])
+    assert (world.live.submitted, world.live.held, world.told) == (0, 0, [])
 
 
 def test_a_bug_in_reading_costs_its_caller_alone_an_answer(tmp_path: Path) -> None:
@@ -131,5 +142,6 @@ def test_a_bug_in_reading_costs_its_caller_alone_an_answer(tmp_path: Path) -> No
         assert answer.status == 500
         assert b"ZeroDivisionError" not in answer.body
         assert [type(each["exception"]) for each in world.told] == [ZeroDivisionError]
+        assert world.live.held == 0
 
     asyncio.run(tried())

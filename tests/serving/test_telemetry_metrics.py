@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -44,6 +44,9 @@ class Counted:
     @property
     def natural(self) -> Natural:
         raise NotImplementedError
+
+    def hold(self) -> Callable[[], None]:
+        return lambda: None
 
     def submit(self, inference: Inference) -> None:
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 import asyncio
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,9 @@ def test_a_form_inside_a_form_is_not_read(ask: Asker) -> None:
 
 class Lame(Meaningful):
     """Refuses every second inference, and only when it is computed."""
+
+    def hold(self) -> Callable[[], None]:
+        return lambda: None
 
     def submit(self, inference: Inference) -> None:
         if len(self.seen) % 2:

@@ -97,6 +97,9 @@ class Computed:
     def natural(self) -> Natural:
         return natural_for(self.signature)
 
+    def hold(self) -> Callable[[], None]:
+        return lambda: None
+
     def submit(self, inference: Inference) -> None:
         self.seen.append(inference)
         self.statistics.pending += 1

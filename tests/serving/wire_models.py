@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ class Meaningful(Computed):
         super().__init__(name, version, graph)
         self.signature = replace(self.signature, meaning=meaning)
         self.refuses: Refused | None = None
+
+    def hold(self) -> Callable[[], None]:
+        return lambda: None
 
     def submit(self, inference: Inference) -> None:
         if self.refuses:

@@ -9,6 +9,7 @@ from typing import Final
 from mlctl.runtime.answers import Arrays
 from mlctl.serving.batching.computing import Computed
 from mlctl.serving.batching.costs import Costs
+from mlctl.serving.batching.draining import Draining
 from mlctl.serving.batching.forming import form
 from mlctl.serving.batching.layout import Layout
 from mlctl.serving.batching.waiting import Waiting, Whole
@@ -67,7 +68,7 @@ class Batcher:
         self._sweep_at = _FAR
         self._sweeper: asyncio.TimerHandle | None = None
         self._held: asyncio.TimerHandle | None = None
-        self._drained: list[asyncio.Future[None]] = []
+        self._draining = Draining(lambda: not (self._accepted or self._running or self._outbox))
         self._loop = loop
 
     def submit(self, inference: Inference) -> None:
@@ -87,12 +88,13 @@ class Batcher:
         if not self._is_scheduled and len(self._running) < self._worker.places:
             self._schedule()
 
+    def hold(self) -> Callable[[], None]:
+        """Not be drained before what this gives is called: a request is on its way."""
+        return self._draining.hold()
+
     async def drain(self) -> None:
-        """Wait until nothing is left of what was accepted."""
-        if not self._is_empty:
-            future = asyncio.get_running_loop().create_future()
-            self._drained.append(future)
-            await future
+        """Wait until nothing is left of what was accepted, and nobody holds it."""
+        await self._draining.wait()
 
     def close(self) -> None:
         """Take no more requests, and refuse those that wait as NotReady; batches that are computed are answered."""
@@ -108,10 +110,6 @@ class Batcher:
         self._worker.close()
         if self._outbox:
             self._own_loop.call_soon(self._send)
-
-    @property
-    def _is_empty(self) -> bool:
-        return not (self._accepted or self._running or self._outbox)
 
     @property
     def _own_loop(self) -> asyncio.AbstractEventLoop:
@@ -233,11 +231,8 @@ class Batcher:
         finally:
             if outbox:
                 self._own_loop.call_soon(self._send)
-            elif self._drained and self._is_empty:
-                drained, self._drained = self._drained, []
-                for each in drained:
-                    if not each.done():
-                        each.set_result(None)
+            else:
+                self._draining.tell()
 
     def _is_held(self, now: float) -> bool:
         """Whether the next batch may wait for company; a turn is set for when it may not any more."""

@@ -35,17 +35,20 @@ def read_then(
         return go_on(read())
     waiting = _Waiting()
 
+    release = live.hold()
+
     def finish(done: "asyncio.Future[Read]") -> None:
-        if waiting.is_dropped:
-            return
         try:
-            waiting.drop = go_on(done.result())
+            if not waiting.is_dropped:
+                waiting.drop = go_on(done.result())
         except Refused as refused:
             respond(with_headers(refusal(refused), refused))
         except Exception as error:  # noqa: BLE001 -- a bug costs one caller his answer, and nobody waits for ever
             context = {"message": f"{request.method} {request.path}", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
             respond(refusal(Broken("a bug in the server kept it from answering")))
+        finally:
+            release()
 
     asyncio.get_running_loop().run_in_executor(_thread(), read).add_done_callback(finish)
     return waiting.leave
