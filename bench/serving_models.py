@@ -25,8 +25,8 @@ from mlctl.recipe.networks import CnnSettings
 SEED = 7
 SHAPE = (1, 28, 28)
 CLASSES = 10
-CHANNELS = (48, 80, 168)
-"""157,938 parameters."""
+CHANNELS = (64, 112, 90)
+"""156,723 numbers and 17 million multiply-adds a row: about 4,000 rows a second on one thread of a server."""
 CALIBRATION_ROWS = 256
 NAMES = ("cnn", "cnn-int8", "minilm", "minilm-int8")
 

@@ -195,6 +195,16 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+def may_mount() -> bool:
+    """Whether a small disk can be had here, to be filled."""
+    script = "mount -t tmpfs tmpfs /tmp"
+    try:
+        tried = subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", script], check=False)
+    except FileNotFoundError:
+        return False
+    return tried.returncode == 0
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes by their parameter's name: compressed ones hold the clock, and all workers must find tests of one name."""
     return argname if isinstance(val, bytes) else None

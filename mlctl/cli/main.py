@@ -18,6 +18,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 def main() -> None:
     """Run the command line in `sys.argv` and exit with its code."""
+    _fill_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Where the locale has no arrow, a question mark is better than no answer.
@@ -34,3 +35,18 @@ def main() -> None:
     # At its end Python looks through all objects again; after torch that takes 0.3 s, and the system takes all anyway.
     gc.freeze()
     sys.exit(code)
+
+
+def _fill_descriptors() -> None:
+    """Let the null device stand for each of stdin, stdout and stderr that is closed.
+
+    A socket or a file would get its number otherwise, and be written to as if it were that stream, or never be closed.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free, which it is, since those below are taken.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))

@@ -3,17 +3,28 @@
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from mlctl.cli.models_view import say_waiting
 from mlctl.cli.output import Output
 from mlctl.cli.session import Session
 from mlctl.engine.making import RunOptions
 from mlctl.engine.verdict import Failure, FollowersVerdict, Verdict
-from mlctl.errors import MlctlError
+from mlctl.errors import MlctlError, UsageError
 from mlctl.stages.publishing import Publication, PublishVerdict, publish_step, refused
 from mlctl.stages.versions import FOREIGN_CONFIG
 
 COMMAND = "publish"
+
+
+def require_recipe(path: Path) -> None:
+    """Raise UsageError for a graph in a recipe's place."""
+    if path.suffix == ".onnx":
+        raise UsageError(
+            "this is an ONNX file, and `publish` takes a recipe",
+            where=path,
+            next=f"take the graph into a recipe with `export: {{from: {path.name}}}` beside its data, and publish that",
+        )
 
 
 def run_publish(

@@ -1,13 +1,28 @@
-"""Tokens on stdout: one line each."""
+"""Tokens on stdout: a new one's text, this once, and one line for each that is known."""
 
 import json as json_text
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
-from mlctl.stages.tokens import TokenDescription
+from mlctl.stages.tokens import TokenDescription, TokenWish, make_token, take_back_token
 
 HEADINGS = ("name", "begins with", "may use", "a second", "made", "expires")
+
+
+def show_new_token(file: Path, wish: TokenWish) -> None:
+    """Make a token and print it. One that cannot be printed is taken back, for nobody could ever use it.
+
+    Raises UsageError and DataError, and OSError where stdout takes nothing.
+    """
+    text = make_token(file, wish)
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BaseException:
+        take_back_token(file, wish.name)
+        raise
 
 
 def show_tokens(tokens: Sequence[TokenDescription], *, as_json: bool) -> None:

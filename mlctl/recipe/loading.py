@@ -76,6 +76,24 @@ def examine_tree(path: Path, tree: Node, overrides: Sequence[str]) -> Examined:
     return Examined(recipe, tuple(problems), frozenset(broken))
 
 
+def lone_settings(stage: str, overrides: Sequence[str]) -> Settings:
+    """What a stage that stands in no recipe is told: its defaults, with the overrides (`serve.port=0`) in them.
+
+    Raises RecipeError with all problems at once, keys of anything else among them.
+    """
+    place = Place(0, 0, stage)
+    tree = overridden(collection(place, {stage: Entry(place, Node(place, None))}), overrides)
+    problems = [
+        problem_of_key(tree, (key,), f"there is no recipe, so that keys below {stage} alone can be set")
+        for key in _entries(tree)
+        if key != stage
+    ]
+    settings = _checked(stage, tree, (stage,), problems)
+    if settings is None or problems:
+        raise RecipeError(tuple(problems))
+    return settings
+
+
 def read_recipe(path: Path) -> Node:
     """What the file says, with places, unchecked. Raises what `examine_recipe` raises."""
     label = str(path)

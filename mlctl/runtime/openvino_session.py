@@ -27,8 +27,12 @@ _REFUSALS = (
     frontend.NotImplementedFailure,
     frontend.OpConversionFailure,
     frontend.OpValidationFailure,
+    UnicodeDecodeError,
 )
-"""What loading a damaged or foreign file raises; they share no base class but Exception."""
+"""What loading a damaged or foreign file raises; they share no base class but Exception.
+
+UnicodeDecodeError comes for a name in the file that is no UTF-8, and in place of any other whose message holds one.
+"""
 
 _BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
 """Instructions that make bfloat16 the fast precision; elsewhere it is emulated."""
@@ -62,11 +66,11 @@ class OpenVinoSession:
         try:
             graph = _read(path)
             self._compiled = openvino.Core().compile_model(graph, "CPU", _options(threads, precision))
+            self.inputs = tuple(_port(each) for each in self._compiled.inputs)
+            self.outputs = tuple(_port(each) for each in self._compiled.outputs)
         except _REFUSALS as refusal:
             raise _at_loading(refusal, path) from refusal
         self.detail = f"CPU in {precision}"
-        self.inputs = tuple(_port(each) for each in self._compiled.inputs)
-        self.outputs = tuple(_port(each) for each in self._compiled.outputs)
         self._own = threading.local()
 
     def __call__(self, inputs: Arrays) -> npt.NDArray[Any]:
@@ -161,6 +165,8 @@ def _at_loading(refusal: Exception, path: Path) -> MlctlError:
 def _one_line(refusal: Exception) -> str:
     """OpenVINO's message without the places in its sources that it names."""
     text = str(refusal)
+    if isinstance(refusal, UnicodeDecodeError):
+        text = refusal.object.decode("utf-8", "backslashreplace")
     if "Model can't be parsed" in text:
         return "it is cut off, or no ONNX file at all"
     if found := re.search(r"No conversion rule found for operations: (.+)", text):

@@ -17,8 +17,12 @@ REFUSALS = (
     native.NotFound,
     native.NotImplemented,
     native.RuntimeException,
+    UnicodeDecodeError,
 )
-"""What loading a damaged or foreign file, and running it, raises; they share no base class but Exception."""
+"""What loading a damaged or foreign file, and running it, raises; they share no base class but Exception.
+
+UnicodeDecodeError comes for a name in the file that is no UTF-8, and in place of any other whose message holds one.
+"""
 
 _MEANINGS = (
     (r"rotobuf parsing failed", "it is cut off, or no ONNX file at all"),
@@ -39,6 +43,9 @@ _MEANINGS = (
     ),
 )
 """Patterns of ONNX Runtime's messages, which name places in its own sources, and what a user has to know."""
+
+_MESSAGE = b"[ONNXRuntimeError]"
+"""How ONNX Runtime's messages begin."""
 
 _OF_A_GPU = re.compile(r"cuda|cudnn|cublas|tensorrt|nvinfer", re.IGNORECASE)
 _OF_MEMORY = re.compile(r"[Ff]ailed to allocate memory|bad_alloc|out of memory")
@@ -68,9 +75,16 @@ def at_running(refusal: Exception, where: object | None) -> MlctlError:
 
 def one_line(refusal: BaseException) -> str:
     """What a refusal of ONNX Runtime means, on one line."""
-    text = " ".join(str(refusal).split())
+    text = " ".join(_message(refusal).split())
     for pattern, meaning in _MEANINGS:
         if found := re.search(pattern, text):
             return meaning.format(*(each.strip("'\".") for each in found.groups()))
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .* failed:", "", text)
     return re.sub(r"/onnxruntime_src/\S+ .*?\) (?=[A-Z])", "", text)
+
+
+def _message(refusal: BaseException) -> str:
+    if not isinstance(refusal, UnicodeDecodeError):
+        return str(refusal)
+    text = refusal.object.decode("utf-8", "backslashreplace")
+    return text if refusal.object.startswith(_MESSAGE) else f"its text '{text}' is no UTF-8"

@@ -79,13 +79,14 @@ class OnnxSession:
                 enable_fallback=0,
                 disabled_optimizers=_SLOW_FUSIONS if providers == ["CPUExecutionProvider"] else None,
             )
+            found = [tuple(map(_port, ports)) for ports in (self._session.get_inputs(), self._session.get_outputs())]
         except REFUSALS as refusal:
             raise at_loading(refusal, device, self._where) from refusal
         self.detail = str(self._session.get_providers()[0])
         if self.detail != _provider_name(providers[0]):
             raise _absent(device)
-        self.inputs = tuple(_port(each) for each in self._session.get_inputs())
-        self.outputs = self._wanted(outputs)
+        self.inputs = found[0]
+        self.outputs = self._wanted(outputs, found[1])
         self._names = [port.name for port in self.outputs]
         self._taken = tuple((port.name, port.dtype, _numpy_dtype(port.dtype)) for port in self.inputs)
 
@@ -105,8 +106,11 @@ class OnnxSession:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The graph's `metadata_props`, as stored."""
-        return dict(self._session.get_modelmeta().custom_metadata_map)
+        """The graph's `metadata_props`, as stored. Raises DataError for those that are no text."""
+        try:
+            return dict(self._session.get_modelmeta().custom_metadata_map)
+        except REFUSALS as refusal:
+            raise at_loading(refusal, "cpu", self._where) from refusal
 
     def _run(self, names: list[str], inputs: Arrays) -> Arrays:
         feed = {
@@ -118,8 +122,8 @@ class OnnxSession:
         except REFUSALS as refusal:
             raise at_running(refusal, self._where) from refusal
 
-    def _wanted(self, names: tuple[str, ...] | None) -> tuple[Port, ...]:
-        ports = {each.name: _port(each) for each in self._session.get_outputs()}
+    def _wanted(self, names: tuple[str, ...] | None, outputs: tuple[Port, ...]) -> tuple[Port, ...]:
+        ports = {each.name: each for each in outputs}
         unknown = [name for name in names or () if name not in ports]
         if unknown:
             raise DataError(

@@ -42,8 +42,7 @@ class Application:
             route, parameters = self._router.find(request.method, request.path)
             exchange.route = route
             request.model = parameters.get("model", "")
-            authorization = request.headers.get("authorization")
-            exchange.caller = self._guard.admit(authorization, route.scope, named_model(route, request))
+            exchange.caller = self._admit(route, request)
             if self.is_audited and exchange.is_audited:
                 self.require_writable()
             drop = route.handler(request, parameters, exchange.finish)
@@ -53,6 +52,17 @@ class Application:
         except Exception as error:  # noqa: BLE001 -- a bug costs one caller his answer, and not all their server
             exchange.fail(error)
         return None
+
+    def _admit(self, route: Route, request: Request) -> Caller:
+        """Who asks. Raises what the guard does, and what keeps the route from knowing the model, with who asked."""
+        authorization = request.headers.get("authorization")
+        try:
+            model = named_model(route, request)
+        except Refused as refused:
+            # Who may not ask learns nothing of what is wrong with the question, which tells of the models.
+            refused.caller = self._guard.admit(authorization, route.scope, None).name
+            raise
+        return self._guard.admit(authorization, route.scope, model)
 
     def refuse(self, refused: Refused, request: Request, respond: Respond) -> None:
         """Answer what never became a whole request, in the form of the route that its head names, if it came so far.

@@ -59,7 +59,10 @@ class Catalogue(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model that is to be served takes requests, and the server does not end."""
+        """Whether all that was to be live when the server began is or was, a model takes requests, and it does not end.
+
+        What came or went later concerns that model alone.
+        """
 
     @property
     def names(self) -> tuple[str, ...]:

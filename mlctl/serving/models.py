@@ -13,7 +13,7 @@ from mlctl.runtime.freed_memory import give_back
 from mlctl.serving.catalogue import Entry, Live
 from mlctl.serving.refusals import NotReady, Unknown
 from mlctl.serving.rounds import Rounds
-from mlctl.serving.shelf import Shelf, Version
+from mlctl.serving.shelf import Shelf, Version, version_number
 
 T = TypeVar("T")
 Given = TypeVarTuple("Given")
@@ -81,16 +81,14 @@ class Models:
         self._models: dict[str, _Model] = {}
         self._looks = Rounds(tell, "the repository cannot be followed now, and what is live stays")
         self._farewells: set[asyncio.Task[None]] = set()
-        self._is_ending = False
+        self._is_open = False
         # One alone: memory that a version had is taken by the next, where each thread would have some of its own.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mlctl-models")
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model takes requests that nobody has let go, and the server does not end."""
-        return not self._is_ending and all(
-            each.live is not None or each.seen.wanted in (None, *each.unloaded) for each in self._models.values()
-        )
+        """Whether the server has begun and does not end, and has a model that takes requests."""
+        return self._is_open and any(each.loaded for each in self._models.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,7 +104,7 @@ class Models:
         model = self._model(name)
         number = model.live
         if version is not None:
-            number = _number(name, version)
+            number = version_number(name, version)
         elif label is not None:
             number = model.labels.get(label, model.seen.labels.get(label))
             if number is None:
@@ -131,6 +129,7 @@ class Models:
             wanted = model.seen.wanted
             if model.live is None and wanted in model.refused:
                 raise model.refused[wanted]
+        self._is_open = True
 
     async def watch(self) -> None:
         """Follow the shelf, until this is cancelled; what goes wrong at one look is told."""
@@ -143,7 +142,7 @@ class Models:
         model = self._models.setdefault(name, _Model(name))
         async with model.change:
             model.seen = await self._aside(self._see, name)
-            number = model.seen.wanted if version is None else _number(name, version)
+            number = model.seen.wanted if version is None else version_number(name, version)
             if not model.seen.versions and not model.loaded:
                 self._models.pop(name, None)
                 raise Unknown(f"there is no model {name!r}; there are {', '.join(self.names) or 'none'}")
@@ -160,7 +159,7 @@ class Models:
         """Let a version, or all, take no more requests, and wait until those that were accepted are answered."""
         model = self._model(name)
         async with model.change:
-            numbers = set(model.loaded) if version is None else {_number(name, version)}
+            numbers = set(model.loaded) if version is None else {version_number(name, version)}
             if not numbers <= set(model.loaded):
                 raise Unknown(f"{name!r} version {version} is not loaded")
             model.unloaded |= numbers
@@ -174,7 +173,7 @@ class Models:
 
     def end(self) -> None:
         """Say that the server is not ready any more; what still comes is answered."""
-        self._is_ending = True
+        self._is_open = False
 
     async def drain(self) -> None:
         """Finish what was accepted, and let go all versions."""
@@ -249,14 +248,17 @@ class Models:
             place = f" in place of {model.live}" if model.live is not None else ""
             self._tell(Note(f"{model.name} version {wanted} takes requests{place}"))
             model.live = wanted
-        elif model.live not in model.loaded or not model.seen.versions:
+        elif model.live is not None and not model.seen.versions:
+            self._tell(Warned(f"{model.name}, whose version {model.live} was live, is not in the repository any more"))
             model.live = None
         model.labels = {
             label: number if number in model.loaded else model.labels.get(label, number)
             for label, number in model.seen.labels.items()
         }
         stay = {*model.needed, *model.labels.values(), model.live}
-        self._let_go([model.loaded.pop(number) for number in sorted(set(model.loaded) - stay)])
+        for number in sorted(set(model.loaded) - stay):
+            self._tell(Note(f"{model.name} version {number} takes no more requests"))
+            self._let_go([model.loaded.pop(number)])
 
     def _let_go(self, leaving: Iterable[Retiring]) -> list[asyncio.Task[None]]:
         """Begin to retire versions; the tasks, which are kept until they are done."""
@@ -291,9 +293,3 @@ class Models:
         refusal = model.refused.get(number)
         reason = refusal.what if refusal else "unloaded" if number in model.unloaded else "not loaded"
         return Entry(model.name, number, "unavailable", reason, is_refused=refusal is not None)
-
-
-def _number(name: str, version: str) -> int:
-    if not (version.isascii() and version.isdecimal() and len(version) <= 18):
-        raise Unknown(f"the model {name!r} has no version {version!r}: versions are whole numbers")
-    return int(version)

@@ -101,3 +101,12 @@ class OneFile:
 
     def record_refusal(self, name: str, version: int, why: str) -> None:
         """Nobody to tell but the log."""
+
+
+def version_number(name: str, version: str) -> int:
+    """The number that a caller wrote for a version of a model. Raises Unknown for what is none."""
+    if not (version.isascii() and version.isdecimal()):
+        raise Unknown(f"the model {name!r} has no version {version!r}: versions are whole numbers")
+    if len(version) > 18:
+        raise Unknown(f"the model {name!r} has no version {version}")
+    return int(version)

@@ -1,23 +1,24 @@
 """A step's model becomes a version in a repository: what is run for it, what must hold, and what is told of it."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlctl.engine.failures import system_refusals
 from mlctl.engine.gates import GateResult, Outcome
 from mlctl.engine.manifest import Manifest
 from mlctl.engine.plan import Life
 from mlctl.engine.stage import Step
 from mlctl.engine.store import Artifact
 from mlctl.engine.verdict import Verdict
-from mlctl.errors import StepFailed
+from mlctl.errors import StepFailed, UsageError
 from mlctl.recipe.recipe import Recipe
 from mlctl.serving.repository.names import require_label, require_model_name
 from mlctl.serving.repository.publishing import Candidate, Published, publish
 from mlctl.serving.repository.record import TOKENIZER, FigureRecord, GateRecord, PortRecord
 from mlctl.serving.repository.repository import Repository
+from mlctl.serving.repository.writing import repository_refusals
 from mlctl.stages.artifacts import Data, OnnxModel
 from mlctl.stages.serve import served
 from mlctl.stages.wiring import Above
@@ -74,18 +75,30 @@ def publication(
 ) -> Publication:
     """The publication of the step that is named, or of the one that `serve` would serve, as the recipe's name.
 
-    Raises UsageError where there is no such step, or it makes no graph, and for names and labels that cannot be.
+    Raises UsageError where there is no such step, or it makes no graph, for names and labels that cannot be, and where
+    a file stands in the repository's place.
     """
     found = served(recipe, life, step)
+    known = require_model_name(name or recipe.name)
+    _require_folder(to / known)
     return Publication(
         root=to,
-        name=require_model_name(name or recipe.name),
+        name=known,
         model=found.model,
         data=Above(recipe, life.steps, found.model.name).data_of(found.model),
         max_batch=found.settings.batching.max_size,
         labels=tuple(map(require_label, dict.fromkeys(labels))),
         is_again=is_again,
     )
+
+
+def _require_folder(folder: Path) -> None:
+    """Raise UsageError where there is something else in its place, or in that of one above it."""
+    nearest = next((each for each in (folder, *folder.parents) if os.path.lexists(each)), Path())
+    if not nearest.is_dir():
+        raise UsageError(
+            "a file stands where a folder is needed", where=nearest, next="name the repository's folder with `--to`"
+        )
 
 
 def publish_step(wanted: Publication, verdict: Verdict, threads: int, on_wait: Callable[[], None]) -> PublishVerdict:
@@ -99,7 +112,7 @@ def publish_step(wanted: Publication, verdict: Verdict, threads: int, on_wait: C
         raise StepFailed(
             f"gates were not measured: {'; '.join(unknown)}", next="let an `eval` step measure what they speak of"
         )
-    with system_refusals(wanted.root):
+    with repository_refusals(wanted.root):
         candidate = _candidate(wanted, verdict, threads)
         found = publish(Repository(wanted.root), candidate, wanted.labels, again=wanted.is_again, on_wait=on_wait)
     return PublishVerdict(**vars(verdict), published=found)

@@ -32,15 +32,20 @@ class ServeFlags:
 def server_settings(flags: ServeFlags, asked: "ServeSettings | None" = None, base: Path = Path()) -> "ServerSettings":
     """Everything that a server has to know; `base` is the folder that paths in the recipe start from.
 
-    Raises UsageError for half of what TLS needs.
+    Raises UsageError for half of what TLS needs, and for an empty address.
     """
     from mlctl.serving.settings import Listening, ServerSettings
 
     settings = ServerSettings() if asked is None else _of_recipe(asked, base)
     listening, execution = settings.listening, settings.execution
+    host = listening.host if flags.host is None else flags.host
+    if not host.strip():
+        raise UsageError(
+            "the address to listen on is empty", next="name one; 0.0.0.0 is every one of IPv4, :: every one of IPv6"
+        )
     return ServerSettings(
         listening=Listening(
-            host=flags.host or listening.host,
+            host=host,
             port=listening.port if flags.port is None else flags.port,
             grpc_port=listening.grpc_port if flags.grpc_port is None else flags.grpc_port,
             encryption=_encryption(flags) or listening.encryption,

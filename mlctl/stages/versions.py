@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from mlctl.engine.failures import system_refusals
 from mlctl.errors import ArtifactDamaged, DataError
 from mlctl.serving.repository.history import Event
 from mlctl.serving.repository.names import model_and_version, require_model_name
@@ -14,6 +13,7 @@ from mlctl.serving.repository.promotion import Moved, promote, roll_back
 from mlctl.serving.repository.publishing import gates_text
 from mlctl.serving.repository.record import VersionRecord
 from mlctl.serving.repository.repository import Repository
+from mlctl.serving.repository.writing import repository_refusals
 
 FOREIGN_CONFIG: Final = "config.pbtxt was not written by mlctl, or the live version is damaged; it was left as it is"
 """What is said where Triton was not told of the live version."""
@@ -50,7 +50,7 @@ class ModelListing:
 def listings(root: Path, name: str | None = None) -> tuple[ModelListing, ...]:
     """All models, or one. Raises DataError where there is no such folder or model, UsageError for no name at all."""
     repository = Repository(root)
-    with system_refusals(root):
+    with repository_refusals(root):
         if name is None:
             return tuple(_model(repository, each) for each in repository.names())
         repository.model_folder(require_model_name(name))
@@ -60,13 +60,13 @@ def listings(root: Path, name: str | None = None) -> tuple[ModelListing, ...]:
 def promote_version(root: Path, named: str, label: str, on_wait: Callable[[], None]) -> Moved:
     """Let the label point to `NAME@VERSION`. Raises what `promotion.promote` does."""
     name, version = model_and_version(named)
-    with system_refusals(root):
+    with repository_refusals(root):
         return promote(Repository(root), name, version, label, on_wait=on_wait)
 
 
 def roll_back_label(root: Path, name: str, label: str, on_wait: Callable[[], None]) -> Moved:
     """Let the label point to where it did before. Raises what `promotion.roll_back` does."""
-    with system_refusals(root):
+    with repository_refusals(root):
         return roll_back(Repository(root), require_model_name(name), label, on_wait=on_wait)
 
 

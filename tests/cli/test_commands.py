@@ -52,6 +52,18 @@ def test_help_lists_every_command(lab: Lab) -> None:
         ("serve tiny.yaml --repository models", "a model and a repository cannot both be served"),
         ("serve nowhere.onnx", "nowhere.onnx: there is no such model"),
         ("serve nowhere.onnx --name a/b", "'a/b' is no name for a model"),
+        ("serve model.onnx --step export", "`--step` says how the steps of a recipe are made, and a file has none"),
+        ("serve model.onnx --force export", "`--force` says how the steps of a recipe are made, and a file has none"),
+        ("serve model.onnx --store elsewhere", "`--store` says how the steps of a recipe are made"),
+        ("serve model.onnx --threads 2", "`--threads` says how the steps of a recipe are made"),
+        ("serve --repository models --allow-code", "`--allow-code` says how the steps of a recipe are made, and a rep"),
+        ("serve --repository models --name x", "`--name` calls the one model of a recipe or a file"),
+        ("serve model.onnx --host ''", "the address to listen on is empty"),
+        ("serve model.onnx serve.host=", "serve.host"),
+        ("serve model.onnx --set serve.port=99999", "serve.port"),
+        ("serve --repository models serve.prt=0", "did you mean 'port'"),
+        ("serve --repository models serve.from=export", "`serve.from` names a step of a recipe"),
+        ("serve model.onnx train.epochs=3", "there is no recipe, so that keys below serve alone can be set"),
         ("run tiny.yaml --set quantize.half={}", "no step above makes an ONNX model"),
         (
             "plan tiny.yaml export={} 'quantize={method: qat, label_smoothing: 0.1}'",
@@ -61,6 +73,7 @@ def test_help_lists_every_command(lab: Lab) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_with_exit_2_and_a_next_step(lab: Lab, line: str, message: str) -> None:
+    (lab.folder / "model.onnx").touch()
     result = lab(line)
     assert (result.code, result.out) == (2, "")
     assert message in result.err

@@ -2,10 +2,13 @@
 
 import json
 import resource
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import HEAVY, WHOLE, Lab
+from conftest import COMMAND, HEAVY, WHOLE, Lab, may_mount
 
 FAILING = WHOLE.replace("accuracy - 0.5", "accuracy + 0.5")
 OTHER = "--set train.epochs=2"
@@ -117,6 +120,13 @@ def test_other_settings_are_another_version(finished_lab: Lab) -> None:
         ("publish tiny.yaml --to repo", 2, "no step above makes an ONNX model"),
         ("publish whole.yaml --to repo --as 3", 2, "'3' cannot be a label"),
         ("publish whole.yaml --to repo --name ../x", 2, "'../x' cannot be a model's name"),
+        ("publish tiny.onnx --to repo", 2, "this is an ONNX file, and `publish` takes a recipe"),
+        ("publish whole.yaml --to rows.csv", 2, "rows.csv: a file stands where a folder is needed"),
+        ("publish whole.yaml --to rows.csv/models", 2, "rows.csv: a file stands where a folder is needed"),
+        ("publish whole.yaml --to . --name rows.csv", 2, "rows.csv: a file stands where a folder is needed"),
+        ("models rows.csv", 3, "rows.csv: the repository cannot be read"),
+        ("promote whole@1 --repository rows.csv", 3, "there is no version 1 of 'whole' here"),
+        ("rollback whole --repository rows.csv", 3, "there is no model 'whole' here"),
         ("models nowhere", 3, "the repository cannot be read"),
         ("models . nowhere", 3, "there is no model 'nowhere' here"),
         ("models . ..", 2, "'..' cannot be a model's name"),
@@ -167,6 +177,29 @@ def test_a_limit_on_the_size_of_files_is_a_full_disk_and_no_version(finished_lab
     assert finished_lab("models repo").out == "no versions\n"
     assert finished_lab("publish whole.yaml --to repo --threads 1 --quiet").code == 0
     assert names(finished_lab) == ["whole@1"]
+
+
+@pytest.mark.skipif(not may_mount(), reason="this machine lets nobody mount a small disk")
+def test_a_full_disk_is_told_as_that_of_the_repository(finished_lab: Lab) -> None:
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(COMMAND)}"
+    line = "publish whole.yaml --to small --again --threads 1 --quiet"
+    script = f"""
+        mkdir small && mount -t tmpfs -o size=20k tmpfs small || exit 99
+        for number in 1 2 3 4; do {command} {line} 2> err || {{ code=$?; cat err >&2; exit $code; }}; done
+    """
+    result = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
+        cwd=finished_lab.folder,
+        env={**finished_lab.environment(), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 5, result.stderr
+    assert result.stderr.startswith(
+        "mlctl: small: there is no room to write\n  next: make room on the disk of this repo"
+    )
+    assert "mlctl gc" not in result.stderr
 
 
 def test_the_version_in_the_repository_is_the_artifact_to_the_byte(finished_lab: Lab) -> None:

@@ -1,12 +1,15 @@
 """`mlctl token`, as a person types it."""
 
 import json
+import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import HEAVY, Lab, new_lab
+from conftest import COMMAND, HEAVY, Lab, new_lab
 
 from mlctl.serving.guards.guard import guard_of
 from mlctl.serving.refusals import Forbidden, Unauthorized
@@ -33,6 +36,23 @@ def test_a_token_is_all_that_is_printed_and_opens_what_it_was_made_for(lab: Lab)
     assert lab("token revoke ci --tokens tokens.json").code == 0
     with pytest.raises(Unauthorized):
         guard_of(file).admit(header, "infer", "digits")
+
+
+@pytest.mark.parametrize(("is_full", "code"), [(True, 5), (False, 141)])
+def test_a_token_that_nobody_saw_is_taken_back(keeper: Lab, is_full: bool, code: int) -> None:
+    before = (keeper.folder / "tokens.json").read_bytes()
+    if is_full:
+        stdout = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reading, stdout = os.pipe()
+        os.close(reading)
+    command = [sys.executable, "-c", COMMAND, "token", "create", "unseen", "--tokens", "tokens.json"]
+    result = subprocess.run(
+        command, cwd=keeper.folder, env=dict(keeper.environment()), stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
+    os.close(stdout)
+    assert (result.returncode, result.stderr == "") == (code, not is_full), result.stderr
+    assert (keeper.folder / "tokens.json").read_bytes() == before
 
 
 def test_the_list_shows_what_each_may_do_and_nothing_to_do_it_with(keeper: Lab) -> None:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-from conftest import COMMAND, Finished, Lab
+from conftest import COMMAND, Finished, Lab, may_mount
 
 RUN = "run tiny.yaml --threads 1 --store store"
 SIZES_IN_KIBIBYTES = (4, 24, 52, 80)
@@ -50,15 +50,6 @@ def in_small_disk(lab: Lab, kibibytes: int) -> Round:
 
 def read(lab: Lab, name: str) -> str:
     return (lab.folder / name).read_text()
-
-
-def may_mount() -> bool:
-    script = "mount -t tmpfs tmpfs /tmp"
-    try:
-        tried = subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", script], check=False)
-    except FileNotFoundError:
-        return False
-    return tried.returncode == 0
 
 
 def assert_says_full_once(result: Finished) -> None:

@@ -50,6 +50,29 @@ def test_a_session_tells_its_ports_and_metadata(tmp_path: Path) -> None:
     assert session.metadata == {"mlctl.task": "regression"}
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (b"batch", b"b\xf1tch", r"its text 'b\\xf1tch' is no UTF-8"),
+        (b"copy", b"co\xffy", r"its text 'co\\xffy' is no UTF-8"),
+        (b"Gemm", b"G\xf1mm", r"opset 20 has no operator G\\xf1mm"),
+    ],
+)
+def test_names_that_are_no_text_are_damage(tmp_path: Path, old: bytes, new: bytes, told: str) -> None:
+    path = affine(tmp_path / "model.onnx")
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(DataError, match=f"ONNX Runtime cannot load this graph: {told}"):
+        OnnxSession(path, threads=1)
+
+
+def test_metadata_that_are_no_text_are_damage(tmp_path: Path) -> None:
+    path = affine(tmp_path / "model.onnx")
+    path.write_bytes(path.read_bytes().replace(b"regression", b"regress\xf1on"))
+    session = OnnxSession(path, threads=1)
+    with pytest.raises(DataError, match=r"its text 'regress\\xf1on' is no UTF-8"):
+        _ = session.metadata
+
+
 def test_a_serialized_graph_is_as_good_as_a_file(tmp_path: Path) -> None:
     path = affine(tmp_path / "model.onnx")
     rows = (np.array([[1, 0, 0], [0, 1, 1]], np.float32),)

@@ -181,6 +181,14 @@ def test_a_cut_off_file_is_a_data_error_that_says_so(tmp_path: Path) -> None:
         OpenVinoSession(path, threads=1)
 
 
+@pytest.mark.parametrize(("old", "new"), [(b"x", b"\xf1"), (b"Relu", b"R\xf1lu")], ids=["port", "operator"])
+def test_names_that_are_no_text_are_a_data_error(tmp_path: Path, old: bytes, new: bytes) -> None:
+    path = layer(tmp_path / "model.onnx")
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(DataError, match=r"OpenVINO cannot load this graph: .*\\xf1"):
+        OpenVinoSession(path, threads=1)
+
+
 def test_an_operator_that_openvino_does_not_have_is_named_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="it has no operator Nope") as refusal:
         OpenVinoSession(layer(tmp_path / "model.onnx", operator="Nope"), threads=1)

@@ -164,7 +164,8 @@ def test_the_repository_is_listed_loaded_and_unloaded(server: Server) -> None:
         assert ("echo", "1", "READY", "") in listed(client)
         client.unload_model("echo")
         assert ("echo", "1", "UNAVAILABLE", "unloaded") in listed(client)
-        assert not client.is_server_ready()
+        assert client.is_server_ready()
+        assert not client.is_model_ready("echo")
         with refused("UNAVAILABLE", "does not take requests"):
             client.get_model_metadata("echo")
         client.load_model("echo")

@@ -227,7 +227,7 @@ def test_the_audit_has_a_line_for_every_inference_and_every_change(tmp_path: Pat
         ("infer", "linear", 1, 200, "anonymous"),
         ("infer", "nothing", None, 404, "anonymous"),
         ("unload", "echo", None, 200, "anonymous"),
-        ("load", "echo", None, 200, "anonymous"),
+        ("load", "echo", 1, 200, "anonymous"),
         ("index", "", None, 200, "anonymous"),
     ]
     assert all(each["client"] == "127.0.0.1" and len(each["sha256"]) == 64 for each in lines)

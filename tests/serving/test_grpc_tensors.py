@@ -134,7 +134,7 @@ WRONG = {
     "a datatype that there is not": (("x", "REAL", [1, 4]), {"fp32_contents": [1.0] * 4}, "takes FP32, not 'REAL'"),
     "another shape": (("x", "FP32", [4]), {"fp32_contents": [1.0] * 4}, "takes the shape [-1, 4], not"),
     "no rows": (("x", "FP32", [0, 4]), {}, "has nothing in it"),
-    "a size below zero": (("x", "FP32", [-1, -4]), {"fp32_contents": [1.0] * 4}, "takes the shape [-1, 4]"),
+    "a size below zero": (("x", "FP32", [-1, -4]), {"fp32_contents": [1.0] * 4}, "is below 1"),
     "a size that overflows": (("x", "FP32", [2**62, 4]), {"fp32_contents": [1.0]}, "has 1 values, and its shape"),
     "too few values": (("x", "FP32", [1, 4]), {"fp32_contents": [1.0] * 3}, "has 3 values"),
     "no values": (("x", "FP32", [1, 4]), {}, "has 0 values"),

@@ -26,7 +26,7 @@ from mlctl.serving.guards.tokens import Scopes, create_token, revoke_token
 from mlctl.serving.http.listening import listen
 from mlctl.serving.http.messages import Request, Respond, Response
 from mlctl.serving.http.routing import Operation, Route, Scope
-from mlctl.serving.refusals import Refused
+from mlctl.serving.refusals import Malformed, Refused
 from mlctl.serving.settings import Limits, Listening
 from mlctl.serving.telemetry.exposition import Family, Sample, exposition
 from mlctl.serving.telemetry.logs import open_logs
@@ -58,6 +58,8 @@ class Server:
         }
         self.clock = Clock()
         self.handled = 0
+        self.is_named = True
+        """Whether what names no model in its path does so elsewhere."""
         self.log, self._log_end = os.pipe()
         self._port = 0
         self._started = threading.Event()
@@ -115,10 +117,19 @@ class Server:
             ("POST", "/v2/models/{model}/infer", "infer", ""),
             ("POST", "/v2/repository/models/{model}/load", "admin", "load"),
             ("GET", "/v2/health/ready", "open", ""),
+            ("POST", "/invocations", "infer", ""),
+            ("POST", "/models", "admin", "register"),
         )
+
+        def named(request: Request) -> str | None:
+            if not self.is_named:
+                raise Malformed("there are several models, such as 'secret'")
+            return "digits"
+
         return tuple(
-            Route(method, path, handle, scope, refusal, Operation("", ""), action=action)
+            Route(method, path, handle, scope, refusal, Operation("", ""), names, action)
             for method, path, scope, action in found
+            for names in (None if "{" in path else named,)
         )
 
 
@@ -162,6 +173,21 @@ def test_the_audit_says_who_did_what_and_leaves_out_who_is_nobody(server: Server
         ("admin", "load", "digits", 200),
     ]
     assert {line["client"] for line in server.audited()} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/models"])
+def test_who_may_not_ask_learns_nothing_of_what_is_wrong_with_the_question(server: Server, path: str) -> None:
+    server.is_named = False
+    assert [server.status(path, who) for who in (None, "digits", "admin")] == [401, 403, 400]
+    assert b"secret" not in server.ask("POST", path, server.headers["digits"]).body
+    # Who asked wrongly is known all the same.
+    assert [(line["caller"], line["status"]) for line in server.audited()] == [
+        ("digits", 403),
+        ("admin", 400),
+        ("digits", 403),
+    ]
+    server.is_named = True
+    assert server.status(path, "admin") == 200
 
 
 def test_without_room_for_the_audit_nothing_is_served_and_what_is_open_still_is(server: Server) -> None:

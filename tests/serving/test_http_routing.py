@@ -41,6 +41,19 @@ ROUTER = Router(
 )
 
 
+@pytest.mark.parametrize("path", ["/models/digits:foo", "/models/digits/versions/1:foo", "/models/digits:predict:foo"])
+@pytest.mark.parametrize("method", ["POST", "PATCH", "OPTIONS"])
+def test_a_verb_that_there_is_not_is_no_path(method: str, path: str) -> None:
+    with pytest.raises(Unknown):
+        ROUTER.find(method, path)
+
+
+def test_a_colon_may_be_a_part_of_a_name() -> None:
+    assert ROUTER.find("GET", "/models/a:b")[1] == {"model": "a:b"}
+    with pytest.raises(MethodRefused):
+        ROUTER.find("POST", "/models/a:b/1")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "found", "parameters"),
     [

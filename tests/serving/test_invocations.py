@@ -169,6 +169,29 @@ def test_an_only_model_need_not_be_named() -> None:
     assert Asker(models).json("POST", "/invocations", {"inputs": [1.0]}) == {"predictions": [3.5]}
 
 
+CHARSETS = [
+    ("text/csv; charset=utf-16", 415),
+    ('text/csv;header=absent; Charset="latin1"', 415),
+    ("application/json; charset=iso-8859-1", 415),
+    ("text/plain;charset=utf-16le", 415),
+    ("text/csv; charset=UTF-8", 200),
+    ("text/csv; charset=us-ascii", 200),
+    ("application/json; charset=utf-8", 200),
+]
+
+
+@pytest.mark.parametrize("path", ["/invocations?model=price", "/predictions/price"])
+@pytest.mark.parametrize(("media", "status"), CHARSETS)
+def test_a_text_in_another_encoding_is_refused_before_it_is_read(
+    ask: Asker, path: str, media: str, status: int
+) -> None:
+    csv = b"area,rooms\n1,2\n"
+    body = csv if media.startswith("text/csv") else b'[{"area": 1, "rooms": 2}]'
+    response = ask("POST", path, body, media)
+    assert response.status == status, response.body
+    assert (b"utf-8" in response.body) == (status == 415)
+
+
 def test_the_guard_learns_which_model_is_meant() -> None:
     models = Labelled()
     (route,) = (each for each in all_routes(models) if each.path == "/invocations")

@@ -205,6 +205,76 @@ def test_models_come_and_go_with_the_shelf() -> None:
         await it.look()
         with pytest.raises(Unknown, match="there is no model 'm'; there are other"):
             it.models.find("m")
+        assert it.told[-2:] == [
+            Warned("m, whose version 1 was live, is not in the repository any more"),
+            Note("m version 1 takes no more requests"),
+        ]
+        await it.look()
+        assert sum(isinstance(each, Warned) for each in it.told) == 1
+
+    asyncio.run(tried())
+
+
+def test_a_version_that_nothing_points_to_any_more_leaves_with_a_word() -> None:
+    async def tried() -> None:
+        it = world(m=[1])
+        await it.models.start()
+        it.shelves.numbers["m"] = [1, 2]
+        await it.look()
+        assert it.told[-2:] == [
+            Note("m version 2 takes requests in place of 1"),
+            Note("m version 1 takes no more requests"),
+        ]
+
+    asyncio.run(tried())
+
+
+def test_a_server_stays_ready_whatever_becomes_of_other_models_later() -> None:
+    async def tried() -> None:
+        it = world(m=[1])
+        readiness = [it.models.is_ready]
+        await it.models.start()
+        readiness.append(it.models.is_ready)
+        it.shelves.wrong.add(4)
+        it.shelves.numbers["other"] = [4]
+        await it.look()
+        assert [each.is_refused for each in it.models.entries("other")] == [True]
+        readiness.append(it.models.is_ready)
+        it.shelves.numbers["fine"] = [5]
+        await it.look()
+        it.shelves.numbers["m"] = []
+        await it.look()
+        assert [each.signature.name for each in it.models.live()] == ["fine"]
+        readiness.append(it.models.is_ready)
+        assert readiness == [False, True, True, True]
+
+    asyncio.run(tried())
+
+
+def test_a_server_without_a_model_that_takes_requests_is_not_ready() -> None:
+    async def tried() -> None:
+        it = world()
+        await it.models.start()
+        readiness = [it.models.is_ready]
+        it.shelves.numbers["m"] = [1]
+        await it.look()
+        readiness.append(it.models.is_ready)
+        it.shelves.loaded["m", 1].may_go.set()
+        await it.models.unload("m")
+        readiness.append(it.models.is_ready)
+        await it.models.load("m")
+        readiness.append(it.models.is_ready)
+        assert readiness == [False, True, False, True]
+
+    asyncio.run(tried())
+
+
+def test_a_number_that_no_version_has_is_not_said_to_be_none() -> None:
+    async def tried() -> None:
+        it = world(m=[1])
+        await it.models.start()
+        with pytest.raises(Unknown, match=f"'m' has no version {'9' * 26}$"):
+            it.models.find("m", version="9" * 26)
 
     asyncio.run(tried())
 
@@ -240,7 +310,6 @@ def test_a_version_is_loaded_and_let_go_on_demand() -> None:
         await it.models.unload("m")
         with pytest.raises(NotReady):
             it.models.find("m")
-        assert it.models.is_ready
         await it.models.load("m")
         assert it.live() == 3
 

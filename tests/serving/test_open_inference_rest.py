@@ -191,6 +191,7 @@ INPUTS: list[tuple[Any, str]] = [
     ({"inputs": [tensor(name="z")]}, "the model has no input 'z'; it takes 'x'"),
     ({"inputs": [tensor(datatype="float32")]}, "input 'x' takes FP32, not 'float32'"),
     ({"inputs": [tensor(shape=[2, 5])]}, "input 'x' takes the shape [-1, 4], not [2, 5]"),
+    ({"inputs": [tensor(shape=[-1, 4])]}, "input 'x' cannot be: a size of its shape [-1, 4] is below 1"),
     ({"inputs": [tensor(shape=[0, 4], data=[])]}, "has nothing in it"),
     ({"inputs": [tensor(shape=[2**63, 4])]}, "not nested as its shape"),
     ({"inputs": [tensor(shape=[2**63, 4], data=[1])]}, "has 1 values"),
@@ -258,13 +259,15 @@ def test_a_model_that_takes_no_requests_is_told_from_one_that_is_not_there() -> 
     ask = Asker(Versions({}, {}).put(*(live for live in small_catalogue().live() if live.signature.name == "linear")))
     assert ask("POST", "/v2/repository/models/linear/unload", b'{"parameters": {"version": 2}}').status == 200
     assert told(ask("GET", "/v2/models/linear"))["versions"] == ["1"]
-    assert ask("GET", "/v2/health/ready").status == 503
-    assert told(ask("GET", "/v2/health/ready")) == {"ready": False}
+    assert ask("GET", "/v2/health/ready").status == 200
+    assert told(ask("GET", "/v2/health/ready")) == {"ready": True}
     assert told(ask("GET", "/v2/health/live")) == {"live": True}
     away = ask("POST", "/v2/models/linear/versions/2/infer", b"not even JSON")
     assert (away.status, away.headers) == (503, (("Retry-After", "2"),))
     assert ask("GET", "/v2/models/linear/versions/2/ready").status == 503
     assert told(ask("GET", "/v2/models/linear/ready")) == {"name": "linear", "ready": True}
+    assert ask("POST", "/v2/repository/models/linear/unload", b"{}").status == 200
+    assert (ask("GET", "/v2/health/ready").status, told(ask("GET", "/v2/health/ready"))) == (503, {"ready": False})
     for path in ("/v2/models/cubic", "/v2/models/linear/versions/3", "/v2/models/linear/versions/x/stats"):
         assert ask("GET", path).status == 404
 

@@ -75,6 +75,43 @@ def test_labels_go_their_own_ways(repository: Repository) -> None:
         roll_back(repository, "m", "staging", on_wait=silent)
 
 
+def damage(repository: Repository, version: int) -> None:
+    """Turn one bit of the version's graph."""
+    graph = repository.root / "m" / str(version) / "model.onnx"
+    content = bytearray(graph.read_bytes())
+    content[-1] ^= 1
+    graph.chmod(0o644)
+    graph.write_bytes(content)
+
+
+def test_what_is_damaged_names_a_version_that_is_whole_and_can_be_promoted(repository: Repository) -> None:
+    for version in (1, 2, 3):
+        promote(repository, "m", version, on_wait=silent)
+    damage(repository, 2)
+    damage(repository, 4)
+    with pytest.raises(ArtifactDamaged, match="other bytes than were published") as back:
+        roll_back(repository, "m", on_wait=silent)
+    assert "production stays where it is; `mlctl promote m@1 --as production`" in back.value.next
+    with pytest.raises(ArtifactDamaged) as forward:
+        promote(repository, "m", 4, on_wait=silent)
+    assert "`mlctl promote m@1 --as production`" in forward.value.next
+    assert repository.live_version("m") == 3
+    promote(repository, "m", 1, on_wait=silent)
+    assert repository.live_version("m") == 1
+
+
+def test_where_all_others_are_damaged_nothing_but_a_new_version_is_named(repository: Repository) -> None:
+    for version in (1, 2):
+        promote(repository, "m", version, on_wait=silent)
+    for version in (1, 3, 4):
+        damage(repository, version)
+    with pytest.raises(ArtifactDamaged) as back:
+        roll_back(repository, "m", on_wait=silent)
+    assert "mlctl promote" not in back.value.next
+    assert "mlctl rollback" not in back.value.next
+    assert "`mlctl publish RECIPE --to REPOSITORY --again` writes it anew" in back.value.next
+
+
 def test_a_rollback_passes_over_versions_that_are_gone(repository: Repository) -> None:
     for version in (1, 2, 3):
         promote(repository, "m", version, on_wait=silent)

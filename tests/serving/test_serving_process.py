@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Lab
+from conftest import Lab, kill
 from published_models import graph_bytes, rows
 from served_processes import ServedProcess, served
 
@@ -102,6 +102,20 @@ def test_a_server_that_cannot_answer_is_never_left_behind(lab: Lab, folder: Path
     assert "CUDAExecutionProvider" in cuda.err
     for result in (broken, busy, cuda):
         assert "Traceback" not in result.err
+
+
+def test_settings_of_a_recipe_may_be_given_to_a_server_of_a_file(lab: Lab, folder: Path) -> None:
+    # The port of the command line goes before that of the setting, which nobody could have.
+    with served(lab, "softmax.onnx serve.port=1 --set serve.max_request_bytes=50", MLCTL_STORE="elsewhere") as server:
+        assert server.infer("softmax", [0.0] * 4).status == 413
+        assert server.end().code == 0
+    with lab.start("serve softmax.onnx serve.port=0 --json") as process:
+        try:
+            assert process.stdout is not None
+            announced = json.loads(process.stdout.readline())
+            assert ServedProcess(process, announced).port not in (0, 8080)
+        finally:
+            kill(process)
 
 
 def test_nothing_heavy_is_loaded_for_a_file(lab: Lab, folder: Path) -> None:

@@ -186,4 +186,44 @@ def test_models_are_loaded_and_unloaded_by_those_who_may(lab: Lab, repository: P
         ("boss", "index", 200), ("boss", "register", 200), ("boss", "scale", 200),
         ("boss", "unregister", 200), ("boss", "set-default", 409),
     ]  # fmt: skip
+    changes = ("load", "unload", "register", "scale", "unregister")
+    assert [(each["model"], each["version"]) for each in audited if each["action"] in changes] == [
+        ("m", 1), ("m", None), ("m", 2), ("m", 1), ("m", 1), ("m", 1),
+    ]  # fmt: skip
     assert token not in (lab.folder / "tokens.json").read_text()
+
+
+def test_a_question_about_managing_that_cannot_be_is_refused_after_a_look_at_who_asks(
+    lab: Lab, repository: Path
+) -> None:
+    token = lab("token create boss --admin --tokens tokens.json").out.strip()
+    with served(lab, "--repository models --tokens tokens.json --audit audit.jsonl") as server:
+        assert server.ask("POST", "/models?url=..").status == 401
+        assert server.ask("POST", "/models?url=..", Authorization=f"Bearer {token}").status == 400
+        result = server.end()
+    (line,) = map(json.loads, (lab.folder / "audit.jsonl").read_text().splitlines())
+    assert (line["caller"], line["action"], line["status"]) == ("boss", "register", 400)
+    logged = [each for each in map(json.loads, result.err.splitlines()) if each.get("path") == "/models"]
+    assert [(each["caller"], each["status"]) for each in logged] == [("anonymous", 401), ("boss", 400)]
+
+
+def test_a_model_that_cannot_be_loaded_later_and_one_that_leaves_concern_themselves_alone(
+    lab: Lab, repository: Path
+) -> None:
+    health = ("/v2/health/ready", "/ping")
+    with served(lab, "--repository models") as server:
+        broken = repository / "trunc" / "1"
+        broken.mkdir(parents=True)
+        (broken / "model.onnx").write_bytes(graph_bytes()[:100])
+        eventually(lambda: 'mlctl_version_refused{model="trunc"' in server.ask("GET", "/metrics").body.decode())
+        assert [server.ask("GET", path).status for path in (*health, "/v2/models/trunc/ready")] == [200, 200, 503]
+        (repository / "m").rename(lab.folder / "away")
+        eventually(lambda: server.infer("m", ROW).status == 404)
+        assert [server.ask("GET", path).status for path in health] == [503, 503]
+        (lab.folder / "away").rename(repository / "m")
+        eventually(lambda: server.infer("m", ROW).status == 200)
+        assert [server.ask("GET", path).status for path in health] == [200, 200]
+        result = server.end()
+    assert result.code == 0
+    events = [each.get("event") for each in map(json.loads, result.err.splitlines()) if each.get("level") == "warning"]
+    assert "m, whose version 1 was live, is not in the repository any more" in events

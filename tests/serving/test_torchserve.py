@@ -192,6 +192,9 @@ def test_one_part_that_is_late_refuses_the_whole(models: Labelled, ask: Asker) -
 def test_the_ping_tells_whether_the_server_is_ready(models: Labelled, ask: Asker) -> None:
     assert (ask("GET", "/ping").status, ask.json("GET", "/ping")) == (200, {"status": "Healthy"})
     closed(models, "light", 1)
+    assert ask("GET", "/ping").status == 200
+    for name, version in models.there:
+        closed(models, name, version)
     assert (ask("GET", "/ping").status, ask.json("GET", "/ping")) == (503, {"status": "Unhealthy"})
 
 
@@ -240,6 +243,32 @@ def test_a_model_of_the_repository_is_registered(models: Labelled, ask: Asker) -
     assert models.find("half_plus_three").signature.version == 123
     found = ask.json("POST", "/models?url=light&model_name=light")
     assert found == {"status": 'Model "light" Version: 1 registered with 1 initial workers'}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "noted"),
+    [
+        ("POST", "/models", "url=light", ("light", 1)),
+        ("POST", "/models", "url=half_plus_three/122", ("half_plus_three", 122)),
+        ("PUT", "/models/half_plus_three", "min_worker=1", ("half_plus_three", 123)),
+        ("PUT", "/models/half_plus_three/122", "max_worker=0&min_worker=0", ("half_plus_three", 122)),
+        ("DELETE", "/models/half_plus_three/122", "", ("half_plus_three", 122)),
+        ("DELETE", "/models/half_plus_three", "", ("half_plus_three", None)),
+    ],
+)
+def test_the_audit_learns_which_version_was_loaded_or_let_go(
+    models: Labelled, method: str, path: str, query: str, noted: tuple[str, int | None]
+) -> None:
+    async def asked() -> Request:
+        route, parameters = Router(torchserve_management.routes(models)).find(method, path)
+        request = Request(method, path, {}, b"", "", 0.0, query, model=parameters.get("model", ""))
+        answers: asyncio.Queue[Response] = asyncio.Queue()
+        route.handler(request, parameters, answers.put_nowait)
+        assert (await asyncio.wait_for(answers.get(), 30)).status == 200
+        return request
+
+    request = asyncio.run(asked())
+    assert (request.model, request.version) == noted
 
 
 @pytest.mark.parametrize(

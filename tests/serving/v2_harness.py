@@ -129,7 +129,7 @@ class Versions:
 
     @property
     def is_ready(self) -> bool:
-        return not self.reasons
+        return any(key not in self.reasons for key in self.there)
 
     @property
     def names(self) -> tuple[str, ...]:

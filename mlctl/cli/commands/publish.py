@@ -51,11 +51,12 @@ def publish(
 ) -> int:
     """Publish a model as the next version of a repository, if its gates pass; what it needs is made first."""
     from mlctl.cli.output import Output
-    from mlctl.cli.publish_view import run_publish
+    from mlctl.cli.publish_view import require_recipe, run_publish
     from mlctl.cli.repository_options import required
     from mlctl.cli.session import Session, run_options
     from mlctl.stages.publishing import publication
 
+    require_recipe(recipe)
     session = Session(recipe, (*(overrides or ()), *(set_ or ())), store)
     wanted = publication(
         session.recipe, session.life, required(to, "--to"), step=step, name=name, labels=as_ or (), is_again=again

@@ -1,6 +1,5 @@
 """`mlctl token`: who may use a server, and for what."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -45,10 +44,10 @@ def create(
     debug: DebugFlag = False,
 ) -> int:
     """Make a token and print it, this once; the file keeps its hash alone."""
-    from mlctl.stages.tokens import TokenWish, make_token
+    from mlctl.cli.token_view import show_new_token
+    from mlctl.stages.tokens import TokenWish
 
-    text = make_token(tokens, TokenWish(name, tuple(model or ()), admin, rate, expires))
-    sys.stdout.write(f"{text}\n")
+    show_new_token(tokens, TokenWish(name, tuple(model or ()), admin, rate, expires))
     return 0
 
 

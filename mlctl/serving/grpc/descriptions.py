@@ -37,7 +37,7 @@ class Descriptions:
         return ServerLiveResponse(live=True)
 
     async def server_ready(self, _: ServerReadyRequest, __: Call) -> ServerReadyResponse:
-        """Whether every model takes requests."""
+        """Whether the server is ready for requests."""
         return ServerReadyResponse(ready=self._catalogue.is_ready)
 
     async def server_metadata(self, _: ServerMetadataRequest, __: Call) -> ServerMetadataResponse:

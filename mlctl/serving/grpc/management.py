@@ -46,7 +46,8 @@ class Management:
             if name == "config" or name.startswith("file:"):
                 raise Malformed(f"the parameter {quoted(name)} cannot be taken: a version is what the repository holds")
         await self._change(self._catalogue.load(request.model_name, version))
-        call.version = _number(version)
+        number = _number(version)
+        call.version = self._catalogue.find(request.model_name).signature.version if number is None else number
         return RepositoryModelLoadResponse()
 
     async def unload(self, request: RepositoryModelUnloadRequest, call: Call) -> RepositoryModelUnloadResponse:

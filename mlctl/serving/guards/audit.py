@@ -111,7 +111,7 @@ class FileAudit:
         self._looked = clock()
         if not path.parent.is_dir():
             raise UsageError("there is no such folder", where=path.parent, next="make it, or name another file")
-        with system_refusals(path):
+        with system_refusals(path, when_full="make room on the disk of this file, and start the server again"):
             self._file = _opened(path)
 
     def require_writable(self) -> None:

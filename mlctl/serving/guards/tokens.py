@@ -32,6 +32,7 @@ MOST_BYTES: Final = 16 * 2**20
 FORM: Final = 1
 """Of the file."""
 
+_WHEN_FULL: Final = "make room on the disk of this file, and run the same command again"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -200,13 +201,16 @@ def _require_possible(name: str, scopes: Scopes) -> None:
 @contextmanager
 def _held(path: Path, *, must_be_there: bool = False) -> Iterator[Path]:
     """Hold the lock beside the file, and give where the file itself lies; what the system refuses is a MlctlError."""
-    target = path.resolve()
+    try:
+        target = path.resolve()
+    except RuntimeError as error:
+        raise UsageError("this is a link that leads to itself", where=path, next="name another file") from error
     if must_be_there or target.exists():
         # Before the lock: none is left beside what is no file of tokens.
         read_tokens(path)
     if not target.parent.is_dir():
         raise UsageError("there is no such folder", where=target.parent, next="make it, or name another file")
-    with system_refusals(target), exclusive(target.with_name(f"{target.name}.lock")):
+    with system_refusals(target, when_full=_WHEN_FULL), exclusive(target.with_name(f"{target.name}.lock")):
         yield target
 
 

@@ -74,11 +74,13 @@ class Router:
     def __init__(self, routes: Routes) -> None:
         self._root = _Node()
         self._later: dict[str, LaterRoutes] = {}
+        self._with_verbs: set[str] = set()
+        """The paths of routes that a `:verb` may follow."""
         for each in routes:
             if isinstance(each, LaterRoutes):
                 self._later.update(dict.fromkeys(each.firsts, each))
             else:
-                self._root.add(_segments(each.path), each)
+                self._add(each)
         self._found: dict[tuple[str, str], tuple[Route, dict[str, str]]] = {}
         """What callers asked for lately: most ask for the same again."""
 
@@ -106,7 +108,9 @@ class Router:
             route = methods.get(wanted)
             if route is not None:
                 return route, parameters
-            known.update(methods)
+            # Behind what has verbs, a `:verb` is one that there is not rather than a part of a name.
+            if ":" not in segments[-1] or not all(each.path in self._with_verbs for each in methods.values()):
+                known.update(methods)
         if method == "OPTIONS" and path == "*":
             self._take_in(tuple(self._later))
             known = {route.method: route for route in self._root}
@@ -117,13 +121,17 @@ class Router:
             raise MethodRefused(f"{path!r} does not take {method}", allowed=allowed)
         return _options(next(iter(known.values())), allowed), {}
 
+    def _add(self, route: Route) -> None:
+        self._root.add(_segments(route.path), route)
+        self._with_verbs.add(route.path.rpartition(":")[0])
+
     def _take_in(self, firsts: Iterable[str]) -> None:
         """Have the routes below these segments."""
         for first in firsts:
             later = self._later.get(first)
             if later is not None:
                 for route in later.routes:
-                    self._root.add(_segments(route.path), route)
+                    self._add(route)
                 self._later = {each: other for each, other in self._later.items() if other is not later}
 
 

@@ -1,16 +1,19 @@
 """What bodies are written in, whatever the protocol: JSON, base64 and text, read with care; and answers as JSON."""
 
 import binascii
+import re
 from base64 import b64decode
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import orjson
 
 from mlctl.serving.http.messages import Response
 from mlctl.serving.protocols.open_inference_tensors import quoted
-from mlctl.serving.refusals import Malformed
+from mlctl.serving.refusals import Malformed, WrongMedia
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+_CHARSET: Final = re.compile(r""";\s*charset\s*=\s*["']?([^"';\s]*)""", re.IGNORECASE)
+_READ: Final = ("", "utf-8", "utf8", "us-ascii", "ascii")
 
 
 def from_json(body: bytes | memoryview) -> Any:
@@ -45,6 +48,13 @@ def text_of(body: bytes) -> str:
         return body.decode()
     except UnicodeDecodeError:
         raise Malformed("the text is not UTF-8") from None
+
+
+def require_utf8(content_type: str) -> None:
+    """Raise WrongMedia where a text is said to be in another encoding than the one that it is read in."""
+    said = _CHARSET.search(content_type)
+    if said and said[1].lower() not in _READ:
+        raise WrongMedia(f"the charset {quoted(said[1])} is not read here: send the text in utf-8")
 
 
 def kind_of(value: object) -> str:

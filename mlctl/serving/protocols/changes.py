@@ -4,9 +4,27 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from mlctl.serving.http.messages import Respond, Response
+from mlctl.serving.catalogue import Catalogue
+from mlctl.serving.http.messages import Request, Respond, Response
 from mlctl.serving.http.refusing import with_headers
 from mlctl.serving.refusals import Broken, NotReady, Refused
+
+
+async def load_for(request: Request, catalogue: Catalogue, name: str, version: str | None) -> int:
+    """Let a version take requests, and note in the request, for logs and the audit, which one it is; its number.
+
+    Raises Unknown and NotReady.
+    """
+    request.model = name
+    await catalogue.load(name, version)
+    request.version = int(version) if version is not None else catalogue.find(name).signature.version
+    return request.version
+
+
+async def unload_for(request: Request, catalogue: Catalogue, name: str, version: str | None) -> None:
+    """Let a version, or all, take no more requests, and note in the request which one. Raises Unknown."""
+    await catalogue.unload(name, version)
+    request.version = int(version) if version is not None else None
 
 
 class Changes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +10,11 @@ from mlctl.runtime.answers import Arrays
 from mlctl.serving.catalogue import Live
 from mlctl.serving.protocols.answering import require_room
 from mlctl.serving.protocols.bodies import from_base64, is_base64_object, kind_of, text_of
+from mlctl.serving.protocols.large_bodies import require_few
 from mlctl.serving.protocols.nested_tensors import tensor
 from mlctl.serving.protocols.open_inference_tensors import arranged, quoted
-from mlctl.serving.refusals import Malformed, TooLarge
+from mlctl.serving.refusals import Malformed
 from mlctl.serving.signature import Signature
-
-MOST_ROWS: Final = 1 << 16
-"""Rows, texts or images of one request: each is read by itself while other callers wait; tensors are not."""
 
 
 @dataclass(frozen=True)
@@ -155,14 +153,6 @@ def _rows_of(columns: Mapping[str, object]) -> list[dict[str, object]]:
         raise Malformed("all columns take the same number of values, and at least one")
     require_few(len(lists[0]))
     return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
-
-
-def require_few(count: int) -> None:
-    """Raise TooLarge for more rows than one request may hold where they are not tensors."""
-    if count > MOST_ROWS:
-        raise TooLarge(
-            f"a request holds at most {MOST_ROWS:,} rows, texts or images; send tensors, or several requests"
-        )
 
 
 def taken(live: Live) -> str:

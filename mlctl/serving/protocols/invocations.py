@@ -20,8 +20,9 @@ from mlctl.serving.http.messages import JSON, Drop, Request, Respond, Response
 from mlctl.serving.http.routing import Operation, Route
 from mlctl.serving.protocols.accepting import accepted
 from mlctl.serving.protocols.answering import answer_each
-from mlctl.serving.protocols.bodies import from_json, in_json, kind_of
+from mlctl.serving.protocols.bodies import from_json, in_json, kind_of, require_utf8
 from mlctl.serving.protocols.given_rows import GivenRows, from_columns, from_instances
+from mlctl.serving.protocols.large_bodies import read_whole, require_rows
 from mlctl.serving.protocols.natural_bodies import ANY_BODY, from_body, from_value
 from mlctl.serving.protocols.nested_tensors import in_rows, jsonable
 from mlctl.serving.protocols.reading_aside import read_then
@@ -117,7 +118,7 @@ def _invoke(catalogue: Catalogue, request: Request, parameters: Mapping[str, str
         return answer_each(live, given.parts, request, respond, written=written, refusal=refusal)
 
     def read() -> tuple[GivenRows, bool]:
-        return _given(live, request)
+        return read_whole(len(request.body), lambda: _given(live, request))
 
     return read_then(live, request, respond, read=read, go_on=go_on, refusal=refusal)
 
@@ -127,6 +128,8 @@ def _given(live: Live, request: Request) -> tuple[GivenRows, bool]:
     if request.media != JSON:
         is_array = request.media == "application/x-npy"
         return from_body(live, request.body, request.headers.get("content-type", "")), is_array
+    require_utf8(request.headers.get("content-type", ""))
+    require_rows(request.body, live)
     value = from_json(request.body)
     forms = [form for form in _FORMS if form in value] if isinstance(value, dict) else []
     columns = {column for each in live.signature.meaning.inputs for column in each.columns}

@@ -1,15 +1,17 @@
 """A model's inputs from a body of any media type: an image file, text, rows, tensors, or a form with them."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from mlctl.serving.catalogue import Live
 from mlctl.serving.http.messages import OCTETS
-from mlctl.serving.protocols.bodies import from_json, is_base64_object, kind_of, text_of
+from mlctl.serving.protocols.bodies import from_json, is_base64_object, kind_of, require_utf8, text_of
 from mlctl.serving.protocols.csv_rows import rows_of
 from mlctl.serving.protocols.form_data import FormPart, fields, multipart
 from mlctl.serving.protocols.given_rows import GivenRows, from_columns, from_instances, from_natural, taken
+from mlctl.serving.protocols.large_bodies import require_rows
 from mlctl.serving.protocols.numpy_body import array_from_npy
 from mlctl.serving.protocols.open_inference_tensors import arranged, quoted
 from mlctl.serving.refusals import Malformed, WrongMedia
@@ -52,6 +54,8 @@ def from_body(live: Live, body: bytes, content_type: str) -> GivenRows:
         read = _json
     if read is None:
         raise WrongMedia(f"{quoted(media)} is not read here; the model takes {taken(live)}")
+    if read in (_json, text, table):
+        require_utf8(content_type)
     if not body:
         raise Malformed(f"the body is empty; the model takes {taken(live)}")
     return read(live, body, content_type)
@@ -117,6 +121,7 @@ def _from_object(live: Live, value: dict[str, Any]) -> GivenRows:
 
 
 def _json(live: Live, body: bytes, content_type: str) -> GivenRows:
+    require_rows(body, live)
     return from_value(live, from_json(body))
 
 
@@ -151,11 +156,11 @@ def _of_part(part: FormPart) -> str:
 def _of_any_kind(live: Live, body: bytes, content_type: str) -> GivenRows:
     """What the model takes: an image file, else JSON if it looks like JSON, else a text."""
     if body.lstrip()[:1] in _JSON_BEGINS:
-        try:
+        if "text" not in live.natural.kinds:
             return _json(live, body, content_type)
-        except Malformed:
-            if "text" not in live.natural.kinds:
-                raise
+        with suppress(Malformed):
+            # A text that is no JSON may hold as many braces as it likes.
+            return from_value(live, from_json(body))
     if "image" in live.natural.kinds:
         return image(live, body)
     return text(live, body, content_type)

@@ -8,7 +8,7 @@ import orjson
 from mlctl.serving.catalogue import Catalogue, Entry, State
 from mlctl.serving.http.messages import Request, Respond, Response
 from mlctl.serving.http.refusing import plain_refusal, with_headers
-from mlctl.serving.protocols.changes import Changes
+from mlctl.serving.protocols.changes import Changes, load_for, unload_for
 from mlctl.serving.protocols.json_tensors import decoded
 from mlctl.serving.protocols.open_inference_tensors import quoted
 from mlctl.serving.refusals import Malformed, Refused
@@ -53,15 +53,15 @@ class Repository:
             raise Malformed(
                 f"the parameter {quoted(overriding)} cannot be taken: a version is what the repository holds"
             )
-        self._changes.start(_done(self._catalogue.load(parameters["model"], _version(wanted))), respond)
+        self._changes.start(_done(load_for(request, self._catalogue, parameters["model"], _version(wanted))), respond)
 
     def unload(self, request: Request, parameters: Mapping[str, str], respond: Respond) -> None:
         """Let a version, or all, take no more requests, and answer once what they had accepted is finished."""
         version = _version(_parameters(request))
-        self._changes.start(_done(self._catalogue.unload(parameters["model"], version)), respond)
+        self._changes.start(_done(unload_for(request, self._catalogue, parameters["model"], version)), respond)
 
 
-async def _done(change: Coroutine[Any, Any, None]) -> Response:
+async def _done(change: Coroutine[Any, Any, object]) -> Response:
     await change
     return Response(200, b"{}")
 

@@ -13,6 +13,7 @@ from mlctl.runtime.open_inference import HEADER_LENGTH, header_end
 from mlctl.runtime.running import Port
 from mlctl.serving.http.messages import Request
 from mlctl.serving.protocols.json_tensors import decoded, from_json
+from mlctl.serving.protocols.large_bodies import LARGE, read_whole, require_tensors
 from mlctl.serving.protocols.open_inference_json_plans import JsonPlan
 from mlctl.serving.protocols.open_inference_plans import Part, Plan, Plans, part_of
 from mlctl.serving.protocols.open_inference_tensors import (
@@ -61,6 +62,14 @@ def read(request: Request, signature: Signature, plans: Plans) -> Asked:
     """
     body = request.body
     length = request.headers.get(_HEADER)
+    if len(body) < LARGE:
+        return _read(body, length, signature, plans)
+    end = len(body) if length is None else _header_end(length, len(body))
+    require_tensors(body if end == len(body) else memoryview(body)[:end], signature)
+    return read_whole(end, lambda: _read(body, length, signature, plans))
+
+
+def _read(body: bytes, length: str | None, signature: Signature, plans: Plans) -> Asked:
     if length is not None and (plan := plans.find(length, body, signature)) is not None:
         return Asked(plan.inputs(body), (), None, plan)
     if length is None and (known := plans.in_json.find(body, signature)) is not None:

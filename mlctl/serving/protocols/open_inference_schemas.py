@@ -108,7 +108,7 @@ def _operation(summary: str, answer: Mapping[str, Any], *, body: Mapping[str, An
 SERVER: Final = _operation("What the server is", _object({"name": _TEXT, "version": _TEXT, "extensions": _list(_TEXT)}))
 LIVE: Final = _operation("Whether the server answers", _object({"live": {"type": "boolean"}}))
 READY: Final = Operation(
-    "Whether every model takes requests",
+    "Whether the server is ready for requests",
     TAG,
     answers={status: {JSON: _object({"ready": {"type": "boolean"}})} for status in (200, 503)},
 )

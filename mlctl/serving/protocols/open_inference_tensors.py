@@ -97,6 +97,8 @@ def check_shape(port: Port, shape: Sequence[Any]) -> None:
             return
     if any(type(size) is int and size == 0 for size in shape[: len(port.shape)]):
         raise Malformed(f"input {port.name!r} has nothing in it: a size of its shape {quoted_list(shape)} is 0")
+    if any(type(size) is int and size < 0 for size in shape[: len(port.shape)]):
+        raise Malformed(f"input {port.name!r} cannot be: a size of its shape {quoted_list(shape)} is below 1")
     raise Malformed(f"input {port.name!r} takes the shape {open_shape(port)}, not {quoted_list(shape)}")
 
 

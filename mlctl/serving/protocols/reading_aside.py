@@ -49,6 +49,8 @@ def read_then(
             respond(refusal(Broken("a bug in the server kept it from answering")))
         finally:
             release()
+            # Else a refusal's traceback, which has this frame, would hold the body until garbage is looked for.
+            del done
 
     asyncio.get_running_loop().run_in_executor(_thread(), read).add_done_callback(finish)
     return waiting.leave

@@ -19,6 +19,7 @@ from mlctl.serving.protocols.answering import answer_each
 from mlctl.serving.protocols.bodies import in_json
 from mlctl.serving.protocols.given_rows import GivenRows, from_columns, from_instances
 from mlctl.serving.protocols.json_tensors import decoded
+from mlctl.serving.protocols.large_bodies import read_whole, require_rows
 from mlctl.serving.protocols.nested_tensors import Jsonable, in_columns, in_rows
 from mlctl.serving.protocols.open_inference_tensors import open_shape, quoted
 from mlctl.serving.protocols.reading_aside import read_then
@@ -100,7 +101,8 @@ def _computed(
         return answer_each(live, given.parts, request, respond, written=written, refusal=refusal)
 
     def read() -> tuple[GivenRows, Written]:
-        return compute(live, decoded(request.body))
+        require_rows(request.body, live)
+        return read_whole(len(request.body), lambda: compute(live, decoded(request.body)))
 
     return read_then(live, request, respond, read=read, go_on=go_on, refusal=refusal)
 

@@ -15,6 +15,7 @@ from mlctl.serving.http.routing import Operation, Route
 from mlctl.serving.protocols.answering import answer_each
 from mlctl.serving.protocols.bodies import in_json
 from mlctl.serving.protocols.given_rows import GivenRows
+from mlctl.serving.protocols.large_bodies import read_whole
 from mlctl.serving.protocols.natural_bodies import ANY_BODY, from_body
 from mlctl.serving.protocols.reading_aside import read_then
 from mlctl.serving.refusals import Refused
@@ -78,7 +79,8 @@ def _predict(catalogue: Catalogue, request: Request, parameters: Mapping[str, st
         return answer_each(live, given.parts, request, respond, written=written, refusal=refusal)
 
     def read() -> GivenRows:
-        return from_body(live, request.body, request.headers.get("content-type", ""))
+        media = request.headers.get("content-type", "")
+        return read_whole(len(request.body), lambda: from_body(live, request.body, media))
 
     return read_then(live, request, respond, read=read, go_on=go_on, refusal=refusal)
 

@@ -14,7 +14,7 @@ from mlctl.serving.catalogue import Catalogue, Entry
 from mlctl.serving.http.messages import JSON, Handler, Request, Respond, Response
 from mlctl.serving.http.routing import Operation, Route
 from mlctl.serving.protocols.bodies import in_json
-from mlctl.serving.protocols.changes import Changes
+from mlctl.serving.protocols.changes import Changes, load_for, unload_for
 from mlctl.serving.protocols.open_inference_tensors import quoted
 from mlctl.serving.protocols.torchserve import refusal
 from mlctl.serving.refusals import Conflicting, Malformed, Unknown
@@ -114,7 +114,7 @@ class _Managing:
         """Load what the query's `url` names."""
         name, version = _in_repository(request.query)
         status = f'Model "{name}" Version: {{}} registered with 1 initial workers'
-        self._changes.start(self._load(name, version, status), respond)
+        self._changes.start(self._load(request, (name, version), status), respond)
 
     def scale(self, request: Request, parameters: Mapping[str, str], respond: Respond) -> None:
         """Load a version for one worker or more, unload it for none."""
@@ -126,25 +126,26 @@ class _Managing:
         of_version = f", version: {version}" if version else ""
         if most == 0:
             status = f"Workers scaled to 0 for model: {name}{of_version}"
-            self._changes.start(self._unload(name, version, status), respond)
+            self._changes.start(self._unload(request, (name, version), status), respond)
             return
         if least > 1:
             raise Malformed(
                 "the number of workers is the server's own, which `mlctl serve --workers` says: send 0 or 1"
             )
-        self._changes.start(self._load(name, version, f"Workers scaled to 1 for model: {name}{of_version}"), respond)
+        status = f"Workers scaled to 1 for model: {name}{of_version}"
+        self._changes.start(self._load(request, (name, version), status), respond)
 
     def unregister(self, request: Request, parameters: Mapping[str, str], respond: Respond) -> None:
         """Unload a version, or all."""
         name, version = parameters["model"], parameters.get("version")
-        self._changes.start(self._unload(name, version, f'Model "{name}" unregistered'), respond)
+        self._changes.start(self._unload(request, (name, version), f'Model "{name}" unregistered'), respond)
 
-    async def _load(self, name: str, version: str | None, status: str) -> Response:
-        await self._catalogue.load(name, version)
-        return _done(status.replace("{}", version or str(self._catalogue.find(name).signature.version)))
+    async def _load(self, request: Request, wanted: tuple[str, str | None], status: str) -> Response:
+        number = await load_for(request, self._catalogue, *wanted)
+        return _done(status.replace("{}", str(number)))
 
-    async def _unload(self, name: str, version: str | None, status: str) -> Response:
-        await self._catalogue.unload(name, version)
+    async def _unload(self, request: Request, wanted: tuple[str, str | None], status: str) -> Response:
+        await unload_for(request, self._catalogue, *wanted)
         return _done(status)
 
 

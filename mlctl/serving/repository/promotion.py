@@ -1,9 +1,9 @@
 """Labels move: forward to a version that is whole, and back to where they pointed before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from mlctl.errors import UsageError
+from mlctl.errors import ArtifactDamaged, UsageError
 from mlctl.serving.repository import labels
 from mlctl.serving.repository.names import PRODUCTION, require_label
 from mlctl.serving.repository.publishing import alone, point, settle_config
@@ -33,7 +33,8 @@ def promote(
     require_label(label)
     repository.folder(name, version)
     with alone(repository.model_folder(name), on_wait):
-        repository.open_version(name, version)
+        current = repository.labels(name).get(label)
+        _require_whole(repository, name, version, label, {*repository.versions(name)} - {version, current})
         before = point(repository, name, label, version)
         return Moved(name, label, version, before, settle_config(repository, name))
 
@@ -53,9 +54,31 @@ def roll_back(repository: Repository, name: str, label: str = PRODUCTION, *, on_
         earlier = [version for version in way[:-1] if version in there and version != current]
         if current is None or not earlier:
             raise _nowhere_to_go(name, label, current)
-        repository.open_version(name, earlier[-1])
+        _require_whole(repository, name, earlier[-1], label, there - {earlier[-1], current})
         point(repository, name, label, earlier[-1], is_back=True)
         return Moved(name, label, earlier[-1], current, settle_config(repository, name))
+
+
+def _require_whole(repository: Repository, name: str, version: int, label: str, others: Iterable[int]) -> None:
+    """Read all files of the version. Raises ArtifactDamaged, with the newest of `others` that is whole as a way out."""
+    try:
+        repository.open_version(name, version)
+    except ArtifactDamaged as error:
+        whole = next((each for each in sorted(others, reverse=True) if _is_whole(repository, name, each)), None)
+        instead = f"`mlctl promote {name}@{whole} --as {label}` takes one that is whole, and " if whole else ""
+        raise ArtifactDamaged(
+            error.what,
+            where=error.where,
+            next=f"{label} stays where it is; {instead}`mlctl publish RECIPE --to REPOSITORY --again` writes it anew",
+        ) from error
+
+
+def _is_whole(repository: Repository, name: str, version: int) -> bool:
+    try:
+        repository.open_version(name, version)
+    except ArtifactDamaged:
+        return False
+    return True
 
 
 def _nowhere_to_go(name: str, label: str, current: int | None) -> UsageError:

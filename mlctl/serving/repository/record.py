@@ -25,7 +25,8 @@ _FORMAT: Final = 1
 _LARGEST: Final = 64 << 20
 """Bytes of a file that can be meant: a thousand classes and figures take one of them."""
 NEXT: Final = (
-    "`mlctl rollback` goes back to another version; `mlctl publish RECIPE --to REPOSITORY --again` writes it anew"
+    "`mlctl promote NAME@VERSION` chooses another version; "
+    "`mlctl publish RECIPE --to REPOSITORY --again` writes it anew"
 )
 
 

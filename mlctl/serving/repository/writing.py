@@ -2,11 +2,24 @@
 
 import os
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
+from mlctl.engine.failures import system_refusals
+
 _ASIDE: Final = ".writing-"
 """How names begin of what is not finished: neither Triton nor we take them for a version."""
+
+_WHEN_FULL: Final = (
+    "make room on the disk of this repository, as by moving versions away that no label needs, "
+    "and run the same command again"
+)
+
+
+def repository_refusals(root: Path) -> AbstractContextManager[None]:
+    """Raise what `system_refusals` does; a full disk is told as that of the repository."""
+    return system_refusals(root, when_full=_WHEN_FULL)
 
 
 def aside(folder: Path, name: str) -> Path:

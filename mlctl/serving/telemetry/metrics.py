@@ -123,7 +123,7 @@ def _of_server(catalogue: Catalogue, statistics: ServerStatistics) -> tuple[Fami
         Family("mlctl_http_refused_total", "counter", "Requests that never came as far as a route.", refused),
         _one("mlctl_http_held_bytes", "gauge", "Memory of requests without an answer.", statistics.held_bytes()),
         _one("mlctl_http_connections", "gauge", "Connections that are open.", statistics.connections()),
-        _one("mlctl_ready", "gauge", "1 while every model takes requests.", int(catalogue.is_ready)),
+        _one("mlctl_ready", "gauge", "1 while the server is ready.", int(catalogue.is_ready)),
         _one(
             "mlctl_log_lines_dropped_total",
             "counter",
