@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 import orjson
 import uvloop
@@ -30,6 +31,10 @@ from mlctl.serving.telemetry.logs import Logs, open_logs
 from mlctl.serving.telemetry.server_statistics import ServerStatistics
 from mlctl.units import plural
 
+_SWITCH_SECONDS: Final = 1e-4
+"""How long a model's thread, which has computed, waits at most for the event loop to let it run Python. With the usual
+5 ms, 64 callers of a small int8 CNN get a quarter fewer answers."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -47,6 +52,7 @@ class Server:
         Raises MlctlError for what keeps it from starting, Interrupted where it was told to end before it had started,
         StepFailed where what it had accepted was not finished within the grace period.
         """
+        sys.setswitchinterval(_SWITCH_SECONDS)
         logs = open_logs(is_quiet=self.is_quiet)
         audit = audit_of(self.settings.audit, logs.events.tell)
         try:

@@ -22,7 +22,7 @@ from mlctl.serving.batching import batcher as batcher_module
 from mlctl.serving.batching.batcher import Batcher
 from mlctl.serving.batching.computing import Model
 from mlctl.serving.batching.loading import load_batcher
-from mlctl.serving.batching.workers import InlineWorker, ThreadWorkers, choose_worker, usable_cores
+from mlctl.serving.batching.workers import FastWorker, ThreadWorkers, choose_worker, usable_cores
 from mlctl.serving.inference import Inference
 from mlctl.serving.refusals import Broken, Busy, Late, Malformed, NotReady, Refused
 from mlctl.serving.settings import Batching, Execution
@@ -65,7 +65,7 @@ def doubling(
     """Callers of a model in NumPy, on threads; inline without any."""
     statistics = ModelStatistics()
     compute = Model(graph, Doubling().layout, rows(0.5)).compute
-    worker = InlineWorker(compute) if threads is None else ThreadWorkers(compute, threads)
+    worker = FastWorker(compute, lambda _: True) if threads is None else ThreadWorkers(compute, threads)
     known = batching or Batching(max_size=max_size)
     return Callers(Batcher(Doubling().layout, costs(max_size), worker, known, statistics)), statistics
 
@@ -74,7 +74,6 @@ def doubling(
 def test_a_fast_model_answers_everybody_on_the_loop_itself(run: Run) -> None:
     graph, statistics = session(linear()), ModelStatistics()
     callers = Callers(load_batcher(graph, Execution(), Batching(), statistics))
-    assert callers.batcher.is_inline
     before = threading.active_count()
     inputs = np.random.default_rng(1).normal(size=(200, 1, 16)).astype(np.float32)
 
@@ -100,7 +99,6 @@ def test_threads_answer_everybody_with_sentences_of_every_length(run: Run) -> No
     statistics = ModelStatistics()
     batcher = load_batcher(session(masked_mean()), Execution(workers=3), Batching(max_size=16), statistics)
     callers = Callers(batcher)
-    assert not batcher.is_inline
     dice = np.random.default_rng(2)
     sentences = [dice.integers(1, 200, (int(dice.integers(1, 4)), int(dice.integers(1, 40)))) for _ in range(300)]
 
@@ -488,7 +486,8 @@ def test_uvloop_counts_by_the_clock_that_deadlines_are_on() -> None:
     ],
 )
 def test_a_worker_is_chosen_for_the_model_and_the_machine(execution: Execution, is_fast: bool, places: int) -> None:
-    worker = choose_worker(Model(Doubling(), Doubling().layout).compute, execution, is_fast=is_fast)
-    assert worker.is_inline == (places == 0)
+    is_short = (lambda _: True) if is_fast else None
+    worker = choose_worker(Model(Doubling(), Doubling().layout).compute, execution, is_short)
+    assert isinstance(worker, FastWorker) == (places == 0)
     assert worker.places == max(1, places)
     worker.close()

@@ -5,7 +5,6 @@ A row's answer is a function of its content, and every request's content is its 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ from mlctl.runtime.answers import Arrays
 from mlctl.serving.batching.batcher import Batcher
 from mlctl.serving.batching.computing import Computed, Model
 from mlctl.serving.batching.waiting import Waiting
-from mlctl.serving.batching.workers import Finished, InlineWorker, Worker
+from mlctl.serving.batching.workers import Compute, FastWorker, Finished, Worker
 from mlctl.serving.inference import Inference
 from mlctl.serving.refusals import Broken, Busy, Late, Malformed, NotReady, Refused
 from mlctl.serving.settings import Batching
@@ -90,12 +89,13 @@ STEPS = st.lists(
 class ByHand:
     """Places for batches that are computed when the test says so."""
 
-    is_inline = False
+    ahead = 0
 
-    def __init__(self, compute: Callable[[list[Waiting]], list[Computed]], places: int) -> None:
+    def __init__(self, compute: Compute, places: int) -> None:
         self.places = places
         self.compute = compute
         self.jobs: list[tuple[list[Waiting], Finished]] = []
+        self.is_in_turn = False
         self.is_closed = False
 
     def start(self, batch: list[Waiting], finished: Finished, loop: object) -> None:
@@ -105,8 +105,14 @@ class ByHand:
 
     def complete(self, which: int, crashes: bool, loop: Schedule) -> None:
         if self.jobs:
-            batch, finished = self.jobs.pop(which % len(self.jobs))
+            batch, finished = self.jobs.pop(0 if self.is_in_turn else which % len(self.jobs))
             loop.call_soon_threadsafe(finished, batch, None if crashes else self.compute(batch))
+
+    def take_back(self) -> list[Waiting] | None:
+        if len(self.jobs) < 2:
+            return None
+        batch, _ = self.jobs.pop()
+        return batch
 
     def close(self) -> None:
         self.is_closed = True
@@ -123,14 +129,25 @@ class Caller:
 
 
 class World:
-    """A batcher, its callers, and a clock."""
+    """A batcher, its callers, and a clock.
 
-    def __init__(self, places: int, *, can_pad: bool = True, delay_ms: float = 0.0) -> None:
+    Batches have so many places; without any they are computed at once, with None only those of at most two rows are,
+    and the others, one ahead, when the test says so.
+    """
+
+    def __init__(self, places: int | None, *, can_pad: bool = True, delay_ms: float = 0.0) -> None:
         self.loop = Schedule()
         self.session = Doubling()
         self.model = Model(self.session, self.session.layout, (KNOWN_GOOD,))
         self.statistics = ModelStatistics()
-        self.worker: Worker = ByHand(self.model.compute, places) if places else InlineWorker(self.model.compute)
+        self.times_computed: Counter[int] = Counter()
+        self.unwanted = 0
+        """Requests that were over already when they were computed."""
+        self.by_hand = ByHand(self.computed, places or 2)
+        self.worker: Worker = self.by_hand
+        if not places:
+            most = MAX_SIZE if places == 0 else 2
+            self.worker = FastWorker(self.computed, lambda batch: sum(each.rows for each in batch) <= most, self.beside)
         settings = Batching(MAX_SIZE, delay_ms, QUEUE, PADDING)
         known = costs(MAX_SIZE, can_pad=can_pad)
         self.batcher = Batcher(
@@ -146,6 +163,16 @@ class World:
         self.busy: list[Busy] = []
         self.numbers = iter(range(1, 10**6))
 
+    def computed(self, batch: list[Waiting]) -> list[Computed]:
+        self.unwanted += sum(each.is_settled or each.inference.is_dropped for each in batch)
+        self.times_computed.update(id(each) for each in batch)
+        return self.model.compute(batch)
+
+    def beside(self, compute: Compute) -> ByHand:
+        self.by_hand.compute = compute
+        self.by_hand.is_in_turn = True
+        return self.by_hand
+
     def take(self, step: object) -> None:
         match step:
             case Arrive():
@@ -157,8 +184,8 @@ class World:
                 self.loop.turn()
             case Turn():
                 self.loop.turn()
-            case Complete(which, crashes) if isinstance(self.worker, ByHand):
-                self.worker.complete(which, crashes, self.loop)
+            case Complete(which, crashes):
+                self.by_hand.complete(which, crashes, self.loop)
             case _:
                 pass
         self.check_always()
@@ -192,8 +219,8 @@ class World:
         """Let everything finish that can."""
         for _ in range(10_000):
             self.loop.turn()
-            if isinstance(self.worker, ByHand) and self.worker.jobs:
-                self.worker.complete(0, False, self.loop)
+            if self.by_hand.jobs:
+                self.by_hand.complete(0, False, self.loop)
             elif not self.loop.ready:
                 if not self.statistics.pending:
                     return
@@ -244,11 +271,13 @@ class World:
             assert batch.size <= PADDING * len(tokens) or POISON in real
 
 
-@pytest.mark.parametrize(("places", "delay_ms"), [(0, 0.0), (1, 0.0), (3, 0.0), (0, 1500.0), (2, 1500.0)])
+@pytest.mark.parametrize(
+    ("places", "delay_ms"), [(0, 0.0), (1, 0.0), (3, 0.0), (None, 0.0), (0, 1500.0), (2, 1500.0), (None, 1500.0)]
+)
 @settings(max_examples=200, deadline=None)
 @given(steps=STEPS, can_pad=st.booleans())
 def test_every_request_is_answered_once_with_its_own_rows_or_refused(
-    steps: list[object], can_pad: bool, places: int, delay_ms: float
+    steps: list[object], can_pad: bool, places: int | None, delay_ms: float
 ) -> None:
     world = World(places, can_pad=can_pad, delay_ms=delay_ms)
     for step in steps:
@@ -261,8 +290,8 @@ def test_every_request_is_answered_once_with_its_own_rows_or_refused(
 
 
 @settings(max_examples=100, deadline=None)
-@given(steps=STEPS, places=st.integers(0, 2))
-def test_closing_refuses_what_waits_and_answers_what_is_computed(steps: list[object], places: int) -> None:
+@given(steps=STEPS, places=st.sampled_from([None, 0, 1, 2]))
+def test_closing_refuses_what_waits_and_answers_what_is_computed(steps: list[object], places: int | None) -> None:
     world = World(places)
     for step in steps:
         world.take(step)
@@ -274,25 +303,32 @@ def test_closing_refuses_what_waits_and_answers_what_is_computed(steps: list[obj
 
 
 @settings(max_examples=100, deadline=None)
-@given(steps=STEPS, places=st.integers(0, 2))
-def test_nothing_is_computed_for_callers_who_have_gone_or_are_late(steps: list[object], places: int) -> None:
+@given(steps=STEPS, places=st.sampled_from([None, 0, 1, 2]))
+def test_nothing_is_computed_for_callers_who_have_gone_or_are_late(steps: list[object], places: int | None) -> None:
     world = World(places)
-    started: list[tuple[float, list[Waiting]]] = []
+    started: list[list[Waiting]] = []
+    oldest = 0
     start = world.worker.start
 
     def watched(batch: list[Waiting], finished: Finished, loop: asyncio.AbstractEventLoop) -> None:
+        nonlocal oldest
         for each in batch:
             assert not each.inference.is_dropped
             assert each.inference.deadline > world.loop.now
-        started.append((world.loop.now, batch))
+        started.append(batch)
+        # Whoever waits longest is in the next batch, also in one that is formed anew.
+        assert batch[0].number >= oldest
+        oldest = batch[0].number
         start(batch, finished, loop)
 
     world.worker.start = watched  # type: ignore[method-assign]
     for step in steps:
         world.take(step)
     world.end()
-    rows = Counter(id(each) for _, batch in started for each in batch)
-    assert all(count == 1 for count in rows.values())
+    assert set(world.times_computed) <= {id(each) for batch in started for each in batch}
+    assert all(count == 1 for count in world.times_computed.values())
+    # By hand, a thread's batch is computed only when it is complete: of those that it has begun some may be over.
+    assert places or world.unwanted == 0
 
 
 @settings(max_examples=100, deadline=None)
@@ -312,18 +348,63 @@ def test_who_waits_is_told_in_time_though_the_worker_never_comes_back(patience: 
 
 def test_an_idle_worker_takes_at_once_what_one_turn_brought_and_the_rest_is_the_next_batch() -> None:
     world = World(1)
-    assert isinstance(world.worker, ByHand)
     for _ in range(3):
         world.take(Arrive(1, 3, 50.0))
     world.take(Turn())
     for _ in range(2):
         world.take(Arrive(1, 3, 50.0))
     world.take(Turn())
-    assert [len(batch) for batch, _ in world.worker.jobs] == [3]
+    assert [len(batch) for batch, _ in world.by_hand.jobs] == [3]
     world.take(Complete(0))
     world.take(Turn())
-    assert [len(batch) for batch, _ in world.worker.jobs] == [2]
+    assert [len(batch) for batch, _ in world.by_hand.jobs] == [2]
     assert [len(caller.found) for caller in world.callers] == [1, 1, 1, 0, 0]
+
+
+def test_a_fast_worker_has_one_batch_ahead_that_grows_until_it_is_full() -> None:
+    world = World(None)
+
+    def arrive(count: int) -> list[int]:
+        for _ in range(count):
+            world.take(Arrive(1, 3, 50.0))
+        world.take(Turn())
+        return [len(batch) for batch, _ in world.by_hand.jobs]
+
+    assert arrive(3) == [3]
+    assert arrive(1) == [3, 1]
+    assert arrive(2) == [3, 3]
+    assert arrive(2) == [3, 4]
+    assert arrive(5) == [3, 4]
+    world.take(Complete(0))
+    world.take(Turn())
+    assert [len(batch) for batch, _ in world.by_hand.jobs] == [4, 4]
+    world.end()
+    world.check_ended()
+    assert [len(each) for each in world.session.batches] == [3, 4, 4, 2]
+
+
+def test_what_was_taken_ahead_is_computed_without_those_who_went_or_were_late_meanwhile() -> None:
+    world = World(None)
+    for patience in (50.0, 50.0, 50.0):
+        world.take(Arrive(1, 3, patience))
+    world.take(Turn())
+    for patience in (1.0, 50.0, 50.0, 50.0):
+        world.take(Arrive(1, 3, patience))
+    world.take(Turn())
+    world.take(Go(4))
+    world.take(Tick(2.0))
+    assert [type(each) for each in world.callers[3].found] == [Late]
+    world.take(Complete(0))
+    world.take(Turn())
+    world.take(Tick(1.0))
+    world.take(Complete(0))
+    world.take(Turn())
+    assert [len(each) for each in world.session.batches] == [3, 2]
+    assert world.statistics.failed == {"late": 1, "dropped": 1}
+    # The two were computed 2 s after they came: until then another batch was.
+    assert world.statistics.queue_seconds.total == pytest.approx(4.0)
+    world.end()
+    world.check_ended()
 
 
 def test_a_delay_waits_for_company_until_the_batch_is_full() -> None:

@@ -95,9 +95,12 @@ def test_outputs_without_the_batchs_rows_are_refused(outputs: tuple[npt.NDArray[
 @given(st.integers(1, 40), st.integers(1, 9))
 def test_a_large_request_is_put_together_again_in_its_order(rows: int, size: int) -> None:
     values = np.arange(rows * 2, dtype=np.float32).reshape(rows, 2, 1)
-    model, parts = Doubling(), []
+    model = Doubling()
     whole = Whole(inference((values,), lambda _: None), "key", 2, size)
-    while (part := whole.next_part()) is not None:
+    parts = [whole.first_part()]
+    while (part := whole.part_after(parts[-1])) is not None:
+        # A part that is formed into a batch again has its follower in the queue already.
+        assert whole.part_after(parts[-1]) is None
         parts.append(part)
     done = [whole.take(part, model.all(part.inputs), 1.0) for part in reversed(parts)]
     assert done == [False] * (len(parts) - 1) + [True]

@@ -1,17 +1,19 @@
 """One version's requests: taken in, joined, computed, answered. Only the event loop calls it."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic, time
 from typing import Final
 
 from mlctl.runtime.answers import Arrays
+from mlctl.serving.batching.alarm import Alarm
 from mlctl.serving.batching.computing import Computed
 from mlctl.serving.batching.costs import Costs
 from mlctl.serving.batching.draining import Draining
 from mlctl.serving.batching.forming import form
 from mlctl.serving.batching.layout import Layout
+from mlctl.serving.batching.outbox import Outbox
+from mlctl.serving.batching.queue import Queue
 from mlctl.serving.batching.waiting import Waiting, Whole
 from mlctl.serving.batching.workers import Worker
 from mlctl.serving.inference import Inference
@@ -23,9 +25,6 @@ DROPPED: Final = "dropped"
 """The reason, for statistics, of requests whose callers went before they had an answer."""
 MOST_BYTES: Final = 256 << 20
 """Of the rows of all accepted requests, beside their number: a thousand of the largest size would take 64 GB."""
-_WINDOW: Final = 256
-"""The oldest requests, out of which a batch is formed: what it costs does not grow with the queue."""
-_FAR: Final = float("inf")
 _AFTER_DEADLINE: Final = 0.002
 """uvloop counts whole milliseconds; before the deadline nobody is late."""
 _GONE: Final = "the model is not served any more"
@@ -51,24 +50,26 @@ class Batcher:
     ) -> None:
         """The loop is the one on which the first request comes, unless it is given."""
         self.costs = costs
-        self.is_inline = worker.is_inline
         self._layout = layout
         self._worker = worker
+        self._most_started = worker.places + worker.ahead
         self._batching = batching
         self._delay = batching.max_delay_ms / 1000
         self._statistics = statistics
         self._clock = clock
-        self._waiting: list[Waiting] = []
+        self._waiting = Queue()
         self._bytes = 0
         self._running: list[list[Waiting]] = []
-        self._outbox: deque[tuple[Inference, Arrays | Refused]] = deque()
         self._accepted = 0
         self._is_scheduled = False
+        self._is_starting = False
+        self._is_ahead_open = False
+        """Whether a batch that was taken ahead has room for more."""
         self._is_closed = False
-        self._sweep_at = _FAR
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._held: asyncio.TimerHandle | None = None
+        self._sweeping = Alarm(self._sweep)
+        self._holding = Alarm(self._turn)
         self._draining = Draining(lambda: not (self._accepted or self._running or self._outbox))
+        self._outbox = Outbox(self._draining.tell)
         self._loop = loop
 
     def submit(self, inference: Inference) -> None:
@@ -82,10 +83,10 @@ class Batcher:
         self._accepted += 1
         self._bytes += waiting.bytes
         self._statistics.pending += 1
-        self._waiting.append(waiting)
-        if inference.deadline < self._sweep_at:
-            self._sweep_after(inference.deadline)
-        if not self._is_scheduled and len(self._running) < self._worker.places:
+        self._waiting.put(waiting)
+        if (over := inference.deadline + _AFTER_DEADLINE) < self._sweeping.at:
+            self._sweeping.set(self._own_loop, over)
+        if not self._is_scheduled and (self._is_ahead_open or len(self._running) < self._most_started):
             self._schedule()
 
     def hold(self) -> Callable[[], None]:
@@ -101,15 +102,13 @@ class Batcher:
         if self._is_closed:
             return
         self._is_closed = True
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
+        for each in self._waiting.emptied():
             self._refuse(each, NotReady(_GONE))
-        for timer in (self._sweeper, self._held):
-            if timer is not None:
-                timer.cancel()
+        self._sweeping.clear()
+        self._holding.clear()
         self._worker.close()
         if self._outbox:
-            self._own_loop.call_soon(self._send)
+            self._own_loop.call_soon(self._outbox.send, self._own_loop)
 
     @property
     def _own_loop(self) -> asyncio.AbstractEventLoop:
@@ -136,7 +135,7 @@ class Batcher:
 
     def _seconds_left(self) -> float:
         """Until what was accepted is computed, about: as if all were like the oldest."""
-        oldest = next(each for batch in (self._waiting, *self._running) for each in batch)
+        oldest = next(self._unfinished())
         rows = oldest.rows * max(1, len(self._waiting))
         size = self.costs.best(rows, oldest.length)
         return self.costs.price(size, oldest.length) * rows / size / self._worker.places
@@ -152,10 +151,12 @@ class Batcher:
         try:
             self._feed()
         finally:
-            self._send()
+            self._outbox.send(self._own_loop)
 
     def _feed(self) -> None:
-        while self._waiting and len(self._running) < self._worker.places:
+        if self._is_ahead_open and self._waiting:
+            self._take_back()
+        while self._waiting and len(self._running) < self._most_started:
             now = self._clock()
             if self._delay and self._is_held(now):
                 return
@@ -163,28 +164,51 @@ class Batcher:
             if not batch:
                 continue
             self._running.append(batch)
+            self._is_starting = True
             try:
                 self._worker.start(batch, self._finished, self._own_loop)
             finally:
-                is_over = self.is_inline and bool(self._waiting)
-                if is_over:
+                self._is_starting = False
+                is_over = not any([each is batch for each in self._running])
+                if is_over and self._waiting:
                     self._schedule()
             if is_over:
                 return
+            is_ahead = len(self._running) > self._worker.places
+            self._is_ahead_open = is_ahead and sum([each.rows for each in batch]) < self._full(batch[0])
+
+    def _take_back(self) -> None:
+        """Let what was taken ahead be formed anew, with what has come since, unless a worker has begun it."""
+        self._is_ahead_open = False
+        batch = self._worker.take_back()
+        if batch is None:
+            return
+        self._running = [each for each in self._running if each is not batch]
+        for each in batch:
+            each.is_taken = False
+        self._waiting.put_back([each for each in batch if not each.is_settled])
+
+    def _full(self, oldest: Waiting) -> int:
+        """Rows of the largest batch that this request would be the oldest of."""
+        return self.costs.best(self._batching.max_size, oldest.length)
 
     def _finished(self, batch: list[Waiting], computed: list[Computed] | None) -> None:
         """Note what became of a batch, and give its worker the next one before anybody is told."""
         self._running = [each for each in self._running if each is not batch]
-        self._settle(batch, computed)
-        if not self.is_inline:
+        now = self._clock()
+        for each in self._running[self._worker.places - 1 :]:
+            # It was taken ahead, and begins only now.
+            for waiting in each:
+                waiting.started = now
+        self._settle(batch, computed, now)
+        if not self._is_starting:
             self._turn()
 
-    def _settle(self, batch: list[Waiting], computed: list[Computed] | None) -> None:
+    def _settle(self, batch: list[Waiting], computed: list[Computed] | None, now: float) -> None:
         if computed is None:
             for each in batch:
                 self._refuse(each, Broken("the answer could not be computed"))
             return
-        now = self._clock()
         self._statistics.last_inference = time()
         for part in computed:
             if isinstance(part.answers, Refused):
@@ -194,6 +218,8 @@ class Batcher:
             for waiting, outputs in zip(part.batch, part.answers, strict=True):
                 if not waiting.is_settled:
                     self._answer(waiting, outputs, now, part.seconds)
+        if sum([len(part.batch) for part in computed]) < len(batch):
+            self._leave_out(batch, now)
 
     def _answer(self, waiting: Waiting, outputs: Arrays, now: float, seconds: float) -> None:
         whole, started = waiting.whole, waiting.started
@@ -204,14 +230,14 @@ class Batcher:
         arrived = waiting.inference.arrived
         self._statistics.answered(max(0.0, now - arrived), max(0.0, started - arrived), seconds)
         self._leave(waiting)
-        self._outbox.append((waiting.inference, outputs))
+        self._outbox.put(waiting.inference, outputs)
 
     def _refuse(self, waiting: Waiting, refused: Refused) -> None:
         if waiting.is_settled:
             return
         self._statistics.refused(DROPPED if waiting.inference.is_dropped else refused.reason)
         self._leave(waiting)
-        self._outbox.append((waiting.inference, refused))
+        self._outbox.put(waiting.inference, refused)
 
     def _leave(self, waiting: Waiting) -> None:
         waiting.is_settled = True
@@ -220,36 +246,19 @@ class Batcher:
         self._accepted -= 1
         self._bytes -= waiting.bytes
 
-    def _send(self) -> None:
-        """Tell callers, one after the other; what one of them raises goes to the loop's exception handler."""
-        outbox = self._outbox
-        try:
-            while outbox:
-                inference, found = outbox.popleft()
-                if not inference.is_dropped:
-                    inference.answered(found)
-        finally:
-            if outbox:
-                self._own_loop.call_soon(self._send)
-            else:
-                self._draining.tell()
-
     def _is_held(self, now: float) -> bool:
         """Whether the next batch may wait for company; a turn is set for when it may not any more."""
-        oldest = self._waiting[0]
+        oldest = self._waiting.oldest
         until = oldest.inference.arrived + self._delay
-        full = self.costs.best(self._batching.max_size, oldest.length)
-        if self._held is not None:
-            self._held.cancel()
-            self._held = None
-        if now >= until or sum([each.rows for each in self._waiting]) >= full:
+        self._holding.clear()
+        if now >= until or sum([each.rows for each in self._waiting]) >= self._full(oldest):
             return False
-        self._held = self._own_loop.call_at(until, self._turn)
+        self._holding.set(self._own_loop, until)
         return True
 
     def _take(self, now: float) -> list[Waiting]:
         """The next batch, out of the queue; empty where none of the oldest requests is to be computed any more."""
-        window = self._window()
+        window = self._waiting.window(self.costs.best(self._batching.max_size) * self._worker.places)
         live = [each for each in window if _is_live(each, now)]
         if len(live) < len(window):
             self._leave_out(window, now)
@@ -259,20 +268,11 @@ class Batcher:
         for each in batch:
             each.is_taken = True
             each.started = now
-        self._waiting[: len(window)] = [each for each in live if not each.is_taken] if len(batch) < len(live) else ()
+        self._waiting.replace(window, [each for each in live if not each.is_taken] if len(batch) < len(live) else ())
         for each in batch:
-            if each.whole is not None and (part := each.whole.next_part()) is not None:
-                self._waiting.append(part)
+            if each.whole is not None and (part := each.whole.part_after(each)) is not None:
+                self._waiting.put(part)
         return batch
-
-    def _window(self) -> list[Waiting]:
-        """The oldest requests, as many as the choice of the next batch can depend on."""
-        waiting = self._waiting
-        if waiting[0].length:
-            return waiting[:_WINDOW]
-        few = waiting[: self.costs.best(_WINDOW) * self._worker.places]
-        key = few[0].key
-        return few if all([each.key == key for each in few]) else waiting[:_WINDOW]
 
     def _leave_out(self, requests: Sequence[Waiting], now: float) -> None:
         """Refuse those that are late or whose callers have gone."""
@@ -280,23 +280,21 @@ class Batcher:
             if not _is_live(each, now):
                 self._refuse(each, Late("the time for this request was over before it was computed"))
 
-    def _sweep_after(self, deadline: float) -> None:
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        self._sweep_at = deadline
-        self._sweeper = self._own_loop.call_at(deadline + _AFTER_DEADLINE, self._sweep)
+    def _unfinished(self) -> Iterator[Waiting]:
+        """What waits, and what is computed."""
+        yield from self._waiting
+        for batch in self._running:
+            yield from batch
 
     def _sweep(self) -> None:
         """Tell those whose time is over, even where no worker comes back."""
         now = self._clock()
-        self._leave_out([*self._waiting, *(each for batch in self._running for each in batch)], now)
-        self._waiting = [each for each in self._waiting if not each.is_settled]
-        self._sweeper, self._sweep_at = None, _FAR
-        left = [each for batch in (self._waiting, *self._running) for each in batch if not each.is_settled]
-        nearest = min((each.inference.deadline for each in left), default=_FAR)
-        if nearest < _FAR:
-            self._sweep_after(nearest)
-        self._send()
+        self._leave_out(list(self._unfinished()), now)
+        self._waiting.keep_unsettled()
+        left = [each for each in self._unfinished() if not each.is_settled]
+        if left:
+            self._sweeping.set(self._own_loop, min([each.inference.deadline for each in left]) + _AFTER_DEADLINE)
+        self._outbox.send(self._own_loop)
 
 
 def _is_live(waiting: Waiting, now: float) -> bool:

@@ -29,5 +29,5 @@ def load_batcher(
     """
     measured = measure(session, layout_of(session.inputs, session.outputs, pad), batching.max_size, given)
     model = Model(session, measured.layout, measured.known_good)
-    worker = choose_worker(model.compute, execution, is_fast=measured.is_fast)
+    worker = choose_worker(model.compute, execution, measured.is_short if measured.is_fast else None)
     return Batcher(model.layout, measured.costs, worker, batching, statistics)

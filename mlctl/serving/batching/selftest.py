@@ -152,7 +152,7 @@ def _lengths(measured: Measured) -> tuple[int, ...]:
 
 
 def _new_batcher(model: Model, measured: Measured, execution: Execution, batching: Batching) -> Batcher:
-    worker = choose_worker(model.compute, execution, is_fast=measured.is_fast)
+    worker = choose_worker(model.compute, execution, measured.is_short if measured.is_fast else None)
     return Batcher(model.layout, measured.costs, worker, batching, ModelStatistics())
 
 

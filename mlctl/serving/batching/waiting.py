@@ -19,6 +19,7 @@ class Waiting:
         "is_taken",
         "key",
         "length",
+        "number",
         "place",
         "rows",
         "started",
@@ -34,6 +35,8 @@ class Waiting:
         """Of the whole request's inputs."""
         self.key = key
         self.length = length
+        self.number = 0
+        """In the order of the queue."""
         self.whole: Whole | None = None
         self.place = 0
         """Of the part in its whole."""
@@ -65,15 +68,15 @@ class Whole:
 
     def first_part(self) -> Waiting:
         """The part that is queued first."""
-        part = self.next_part()
-        assert part is not None
-        return part
+        return self._next_part()
 
-    def next_part(self) -> Waiting | None:
-        """The rows after those of the last part; None where there are no more."""
+    def part_after(self, part: Waiting) -> Waiting | None:
+        """The rows after those of a part; None where there are no more, or where that was asked before."""
+        is_last = part.place + 1 == len(self.parts)
+        return self._next_part() if is_last and len(self.parts) * self.size < self.inference.rows else None
+
+    def _next_part(self) -> Waiting:
         start = len(self.parts) * self.size
-        if start >= self.inference.rows:
-            return None
         inputs = tuple(each[start : start + self.size] for each in self.inference.inputs)
         part = Waiting(self.inference, inputs, self.key, self.length)
         part.whole, part.place, part.bytes = self, len(self.parts), self.bytes

@@ -4,8 +4,9 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol, TypeAlias
 
 from mlctl.runtime.machine import control_groups, processor_quota
@@ -15,7 +16,10 @@ from mlctl.serving.settings import Execution
 
 Compute: TypeAlias = Callable[[list[Waiting]], list[Computed]]
 Finished: TypeAlias = Callable[[list[Waiting], list[Computed] | None], None]
-"""Called once on the event loop for every batch; with None where computing it raised what nobody foresaw."""
+"""Called once on the event loop for every batch; with None where computing it raised what nobody foresaw. Requests that
+were over already may be missing in what was computed."""
+IsShort: TypeAlias = Callable[[list[Waiting]], bool]
+"""Whether a batch is expected to take so little time that everybody may wait for it."""
 _Job: TypeAlias = tuple[list[Waiting], Finished, asyncio.AbstractEventLoop]
 
 
@@ -27,41 +31,74 @@ class Worker(Protocol):
         """Batches that are computed side by side."""
 
     @property
-    def is_inline(self) -> bool:
-        """Whether a batch is finished when `start` is."""
+    def ahead(self) -> int:
+        """Batches, one at most, that it takes beyond these, to have one at hand when it has finished another."""
 
     def start(self, batch: list[Waiting], finished: Finished, loop: asyncio.AbstractEventLoop) -> None:
-        """Compute a batch; there is a place for it."""
+        """Compute a batch, for which there is a place: before this returns, or beside the event loop."""
+
+    def take_back(self) -> list[Waiting] | None:
+        """A batch that was started and that nobody has begun to compute: it is not started any more. None without."""
 
     def close(self) -> None:
         """Take no more; what was started is finished."""
 
 
-class InlineWorker:
-    """Computes on the event loop: for a model that answers faster than a thread is woken."""
+class FastWorker:
+    """Computes what is short on the event loop, faster than a thread is woken; what is longer on a thread.
+
+    So nobody's request is read late because of others' rows, and reading them and answering costs the model no time. A
+    batch that it took ahead is without those who went meanwhile, or whose time was over.
+    """
 
     places = 1
-    is_inline = True
+    ahead = 1
 
-    def __init__(self, compute: Compute) -> None:
+    def __init__(self, compute: Compute, is_short: IsShort, beside: Callable[[Compute], Worker] | None = None) -> None:
+        """`beside` gives who computes what is longer, once there is such a batch: a thread, unless it is given."""
         self._compute = compute
+        self._is_short = is_short
+        self._beside = beside or (lambda compute: ThreadWorkers(compute, 1))
+        self._other: Worker | None = None
+        self._started = 0
 
     def start(self, batch: list[Waiting], finished: Finished, loop: asyncio.AbstractEventLoop) -> None:
-        """Compute the batch now."""
+        """Compute the batch now, or give it to the thread."""
+        if self._started or not self._is_short(batch):
+            self._other = self._other or self._beside(self._compute_wanted)
+            self._started += 1
+            self._other.start(batch, partial(self._end, finished), loop)
+            return
         computed = None
         try:
             computed = self._compute(batch)
         finally:
             finished(batch, computed)
 
+    def take_back(self) -> list[Waiting] | None:
+        """A batch that the thread has not begun."""
+        batch = self._other.take_back() if self._other is not None else None
+        self._started -= batch is not None
+        return batch
+
     def close(self) -> None:
-        """There is nothing to end."""
+        """Let the thread end after its batches."""
+        if self._other is not None:
+            self._other.close()
+
+    def _compute_wanted(self, batch: list[Waiting]) -> list[Computed]:
+        wanted = [each for each in batch if not (each.is_settled or each.inference.is_dropped)]
+        return self._compute(wanted) if wanted else []
+
+    def _end(self, finished: Finished, batch: list[Waiting], computed: list[Computed] | None) -> None:
+        self._started -= 1
+        finished(batch, computed)
 
 
 class ThreadWorkers:
     """Threads that call one session; the runtime computes without Python's lock."""
 
-    is_inline = False
+    ahead = 0
 
     def __init__(self, compute: Compute, count: int) -> None:
         self.places = count
@@ -73,6 +110,14 @@ class ThreadWorkers:
     def start(self, batch: list[Waiting], finished: Finished, loop: asyncio.AbstractEventLoop) -> None:
         """Give the batch to a thread that is idle."""
         self._jobs.put((batch, finished, loop))
+
+    def take_back(self) -> list[Waiting] | None:
+        """A batch that no thread has begun."""
+        try:
+            job = self._jobs.get_nowait()
+        except Empty:
+            return None
+        return None if job is None else job[0]
 
     def close(self) -> None:
         """Let every thread end after its batch; nobody waits for it."""
@@ -108,15 +153,15 @@ def _tell(
             raise
 
 
-def choose_worker(compute: Compute, execution: Execution, *, is_fast: bool) -> Worker:
-    """Inline for a fast model on the CPU with one worker; else as many threads as were asked for.
+def choose_worker(compute: Compute, execution: Execution, is_short: IsShort | None) -> Worker:
+    """A fast worker on the CPU, where it is known what is short and one is enough; else as many threads as wanted.
 
-    None asks for as many as this process may use cores, fewer where one computation takes several of them; for one
-    where a device computes.
+    None wants as many as this process may use cores, fewer where one computation takes several of them; one where a
+    device computes.
     """
     on_device = execution.device != "cpu"
-    if is_fast and execution.workers in (None, 1) and not on_device:
-        return InlineWorker(compute)
+    if is_short is not None and execution.workers in (None, 1) and not on_device:
+        return FastWorker(compute, is_short)
     chosen = 1 if on_device else max(1, usable_cores() // (execution.intra_op_threads or 1))
     return ThreadWorkers(compute, execution.workers or chosen)
 
