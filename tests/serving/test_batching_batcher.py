@@ -148,6 +148,59 @@ def test_who_waits_for_a_stuck_worker_is_told_when_the_time_is_over(run: Run) ->
 
 
 @LOOPS
+def test_a_long_batch_of_a_fast_model_holds_nobody_up_and_the_next_one_is_ready(run: Run) -> None:
+    graph, statistics = Doubling(gate=threading.Event()), ModelStatistics()
+    worker = FastWorker(Model(graph, graph.layout, rows(0.5)).compute, lambda _: False)
+    callers = Callers(Batcher(graph.layout, costs(8), worker, Batching(max_size=8), statistics))
+
+    async def ask() -> None:
+        for number in range(3):
+            callers.ask(number, rows(float(number)))
+        # The loop goes on, though the thread is held up with the first three.
+        await asyncio.to_thread(graph.entered.acquire)
+        for number in range(3, 8):
+            callers.ask(number, rows(float(number)))
+            await asyncio.sleep(0.001)
+        assert graph.gate is not None
+        graph.gate.set()
+        # Until somebody has an answer, the loop does nothing for it.
+        assert graph.entered.acquire(timeout=30)
+        assert not callers.found
+        await callers.batcher.drain()
+        callers.batcher.close()
+
+    run(ask())
+    assert [len(batch) for batch in graph.batches] == [3, 5]
+    for number in range(8):
+        assert np.array_equal(callers.outputs(number)[0], rows(2.0 * number)[0])
+    assert statistics.succeeded == 8
+
+
+@LOOPS
+def test_a_fast_model_under_load_answers_everybody_on_its_thread_and_on_the_loop(run: Run) -> None:
+    graph, statistics = Doubling(), ModelStatistics()
+    worker = FastWorker(Model(graph, graph.layout, rows(0.5)).compute, lambda batch: len(batch) < 3)
+    callers = Callers(Batcher(graph.layout, costs(8), worker, Batching(max_size=8, queue=4000), statistics))
+    dice = np.random.default_rng(5)
+
+    async def ask() -> None:
+        for number in range(3000):
+            inference = callers.ask(number, rows(float(number), count=int(dice.integers(1, 12))))
+            inference.is_dropped = number % 50 == 7
+            if dice.random() < 0.3:
+                await asyncio.sleep(0)
+        await callers.batcher.drain()
+        callers.batcher.close()
+
+    run(ask())
+    for number in range(3000):
+        if number % 50 != 7:
+            assert np.unique(callers.outputs(number)[0]).tolist() == [2.0 * number]
+    assert statistics.succeeded + statistics.failed.get("dropped", 0) == 3000
+    assert statistics.pending == 0
+
+
+@LOOPS
 @pytest.mark.parametrize("threads", [None, 1])
 def test_who_is_held_is_not_drained_before_the_request_on_its_way_is_answered(run: Run, threads: int | None) -> None:
     callers, _ = doubling(Doubling(), threads=threads)
