@@ -177,6 +177,31 @@ def test_a_long_batch_of_a_fast_model_holds_nobody_up_and_the_next_one_is_ready(
 
 
 @LOOPS
+def test_a_thread_leaves_out_what_was_over_before_its_batch_began(run: Run) -> None:
+    graph = Doubling(gate=threading.Event())
+    callers, statistics = doubling(graph)
+
+    async def ask() -> None:
+        callers.ask(0, rows(1.0))
+        await asyncio.to_thread(graph.entered.acquire)
+        callers.ask(1, rows(2.0), seconds=0.1)
+        dropped = callers.ask(2, rows(3.0))
+        callers.ask(3, rows(4.0))
+        while 1 not in callers.found:
+            await asyncio.sleep(0.005)
+        dropped.is_dropped = True
+        assert graph.gate is not None
+        graph.gate.set()
+        await callers.batcher.drain()
+        callers.batcher.close()
+
+    run(ask())
+    assert [batch[:, 0, 0].tolist() for batch in graph.batches] == [[1.0], [4.0]]
+    assert statistics.failed == {"late": 1, "dropped": 1}
+    assert sorted(callers.found) == [0, 1, 3]
+
+
+@LOOPS
 def test_a_fast_model_under_load_answers_everybody_on_its_thread_and_on_the_loop(run: Run) -> None:
     graph, statistics = Doubling(), ModelStatistics()
     worker = FastWorker(Model(graph, graph.layout, rows(0.5)).compute, lambda batch: len(batch) < 3)

@@ -86,33 +86,43 @@ STEPS = st.lists(
 )
 
 
-class ByHand:
-    """Places for batches that are computed when the test says so."""
+@dataclass(eq=False)
+class Job:
+    batch: list[Waiting]
+    finished: Finished
+    wanted: list[Waiting] | None = None
+    """Of the batch, those that were not over when it was begun; None before."""
 
-    ahead = 0
+
+class ByHand:
+    """Places for batches that are computed when the test says so, and one more."""
 
     def __init__(self, compute: Compute, places: int) -> None:
         self.places = places
         self.compute = compute
-        self.jobs: list[tuple[list[Waiting], Finished]] = []
-        self.is_in_turn = False
+        self.jobs: list[Job] = []
         self.is_closed = False
 
     def start(self, batch: list[Waiting], finished: Finished, loop: object) -> None:
         assert not self.is_closed
-        assert len(self.jobs) < self.places
-        self.jobs.append((batch, finished))
+        assert len(self.jobs) <= self.places
+        self.jobs.append(Job(batch, finished))
+        self.begin()
+
+    def begin(self) -> None:
+        for job in self.jobs[: self.places]:
+            if job.wanted is None:
+                job.wanted = [each for each in job.batch if not (each.is_settled or each.inference.is_dropped)]
 
     def complete(self, which: int, crashes: bool, loop: Schedule) -> None:
         if self.jobs:
-            batch, finished = self.jobs.pop(0 if self.is_in_turn else which % len(self.jobs))
-            loop.call_soon_threadsafe(finished, batch, None if crashes else self.compute(batch))
+            job = self.jobs.pop(which % min(self.places, len(self.jobs)))
+            found = self.compute(job.wanted) if job.wanted else []
+            loop.call_soon_threadsafe(job.finished, job.batch, None if crashes else found)
+            self.begin()
 
     def take_back(self) -> list[Waiting] | None:
-        if len(self.jobs) < 2:
-            return None
-        batch, _ = self.jobs.pop()
-        return batch
+        return self.jobs.pop().batch if len(self.jobs) > self.places else None
 
     def close(self) -> None:
         self.is_closed = True
@@ -132,7 +142,7 @@ class World:
     """A batcher, its callers, and a clock.
 
     Batches have so many places; without any they are computed at once, with None only those of at most two rows are,
-    and the others, one ahead, when the test says so.
+    and the others when the test says so.
     """
 
     def __init__(self, places: int | None, *, can_pad: bool = True, delay_ms: float = 0.0) -> None:
@@ -141,13 +151,13 @@ class World:
         self.model = Model(self.session, self.session.layout, (KNOWN_GOOD,))
         self.statistics = ModelStatistics()
         self.times_computed: Counter[int] = Counter()
-        self.unwanted = 0
-        """Requests that were over already when they were computed."""
-        self.by_hand = ByHand(self.computed, places or 2)
+        self.by_hand = ByHand(self.computed, places or 1)
         self.worker: Worker = self.by_hand
         if not places:
             most = MAX_SIZE if places == 0 else 2
-            self.worker = FastWorker(self.computed, lambda batch: sum(each.rows for each in batch) <= most, self.beside)
+            self.worker = FastWorker(
+                self.computed, lambda batch: sum(each.rows for each in batch) <= most, lambda _: self.by_hand
+            )
         settings = Batching(MAX_SIZE, delay_ms, QUEUE, PADDING)
         known = costs(MAX_SIZE, can_pad=can_pad)
         self.batcher = Batcher(
@@ -164,14 +174,8 @@ class World:
         self.numbers = iter(range(1, 10**6))
 
     def computed(self, batch: list[Waiting]) -> list[Computed]:
-        self.unwanted += sum(each.is_settled or each.inference.is_dropped for each in batch)
         self.times_computed.update(id(each) for each in batch)
         return self.model.compute(batch)
-
-    def beside(self, compute: Compute) -> ByHand:
-        self.by_hand.compute = compute
-        self.by_hand.is_in_turn = True
-        return self.by_hand
 
     def take(self, step: object) -> None:
         match step:
@@ -327,8 +331,6 @@ def test_nothing_is_computed_for_callers_who_have_gone_or_are_late(steps: list[o
     world.end()
     assert set(world.times_computed) <= {id(each) for batch in started for each in batch}
     assert all(count == 1 for count in world.times_computed.values())
-    # By hand, a thread's batch is computed only when it is complete: of those that it has begun some may be over.
-    assert places or world.unwanted == 0
 
 
 @settings(max_examples=100, deadline=None)
@@ -354,21 +356,22 @@ def test_an_idle_worker_takes_at_once_what_one_turn_brought_and_the_rest_is_the_
     for _ in range(2):
         world.take(Arrive(1, 3, 50.0))
     world.take(Turn())
-    assert [len(batch) for batch, _ in world.by_hand.jobs] == [3]
+    assert [len(job.batch) for job in world.by_hand.jobs] == [3, 2]
     world.take(Complete(0))
     world.take(Turn())
-    assert [len(batch) for batch, _ in world.by_hand.jobs] == [2]
+    assert [len(job.batch) for job in world.by_hand.jobs] == [2]
     assert [len(caller.found) for caller in world.callers] == [1, 1, 1, 0, 0]
 
 
-def test_a_fast_worker_has_one_batch_ahead_that_grows_until_it_is_full() -> None:
-    world = World(None)
+@pytest.mark.parametrize("places", [None, 1])
+def test_one_batch_is_taken_ahead_and_grows_until_it_is_full(places: int | None) -> None:
+    world = World(places)
 
     def arrive(count: int) -> list[int]:
         for _ in range(count):
             world.take(Arrive(1, 3, 50.0))
         world.take(Turn())
-        return [len(batch) for batch, _ in world.by_hand.jobs]
+        return [len(job.batch) for job in world.by_hand.jobs]
 
     assert arrive(3) == [3]
     assert arrive(1) == [3, 1]
@@ -377,7 +380,7 @@ def test_a_fast_worker_has_one_batch_ahead_that_grows_until_it_is_full() -> None
     assert arrive(5) == [3, 4]
     world.take(Complete(0))
     world.take(Turn())
-    assert [len(batch) for batch, _ in world.by_hand.jobs] == [4, 4]
+    assert [len(job.batch) for job in world.by_hand.jobs] == [4, 4]
     world.end()
     world.check_ended()
     assert [len(each) for each in world.session.batches] == [3, 4, 4, 2]
@@ -428,7 +431,8 @@ def test_the_parts_of_a_large_request_let_others_in_between() -> None:
     world.take(Arrive(30, 3, 50.0))
     world.take(Turn())
     world.take(Arrive(1, 3, 50.0))
-    for _ in range(3):
+    # One part is computed, one is ahead of it, and one was in the queue.
+    for _ in range(4):
         world.take(Complete(0))
         world.take(Turn())
     assert [len(caller.found) for caller in world.callers] == [0, 1]

@@ -52,7 +52,8 @@ class Batcher:
         self.costs = costs
         self._layout = layout
         self._worker = worker
-        self._most_started = worker.places + worker.ahead
+        self._most_started = worker.places + 1
+        """One is taken ahead, so that a worker has it at hand when it has finished another."""
         self._batching = batching
         self._delay = batching.max_delay_ms / 1000
         self._statistics = statistics
@@ -64,7 +65,7 @@ class Batcher:
         self._is_scheduled = False
         self._is_starting = False
         self._is_ahead_open = False
-        """Whether a batch that was taken ahead has room for more."""
+        """Whether a batch that was taken ahead has room for more, and is all that waited."""
         self._is_closed = False
         self._sweeping = Alarm(self._sweep)
         self._holding = Alarm(self._turn)
@@ -102,6 +103,8 @@ class Batcher:
         if self._is_closed:
             return
         self._is_closed = True
+        if len(self._running) > self._worker.places:
+            self._take_back()
         for each in self._waiting.emptied():
             self._refuse(each, NotReady(_GONE))
         self._sweeping.clear()
@@ -174,8 +177,8 @@ class Batcher:
                     self._schedule()
             if is_over:
                 return
-            is_ahead = len(self._running) > self._worker.places
-            self._is_ahead_open = is_ahead and sum([each.rows for each in batch]) < self._full(batch[0])
+            is_all = len(self._running) > self._worker.places and not self._waiting
+            self._is_ahead_open = is_all and sum([each.rows for each in batch]) < self._full(batch[0])
 
     def _take_back(self) -> None:
         """Let what was taken ahead be formed anew, with what has come since, unless a worker has begun it."""
@@ -259,7 +262,7 @@ class Batcher:
     def _take(self, now: float) -> list[Waiting]:
         """The next batch, out of the queue; empty where none of the oldest requests is to be computed any more."""
         window = self._waiting.window(self.costs.best(self._batching.max_size) * self._worker.places)
-        live = [each for each in window if _is_live(each, now)]
+        live = [each for each in window if each.is_live(now)]
         if len(live) < len(window):
             self._leave_out(window, now)
         batch: list[Waiting] = []
@@ -277,7 +280,7 @@ class Batcher:
     def _leave_out(self, requests: Sequence[Waiting], now: float) -> None:
         """Refuse those that are late or whose callers have gone."""
         for each in requests:
-            if not _is_live(each, now):
+            if not each.is_live(now):
                 self._refuse(each, Late("the time for this request was over before it was computed"))
 
     def _unfinished(self) -> Iterator[Waiting]:
@@ -295,8 +298,3 @@ class Batcher:
         if left:
             self._sweeping.set(self._own_loop, min([each.inference.deadline for each in left]) + _AFTER_DEADLINE)
         self._outbox.send(self._own_loop)
-
-
-def _is_live(waiting: Waiting, now: float) -> bool:
-    """Whether it is to be computed, or goes on being computed."""
-    return waiting.inference.deadline > now and not waiting.inference.is_dropped and not waiting.is_settled

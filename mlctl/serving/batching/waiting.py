@@ -46,6 +46,10 @@ class Waiting:
         self.is_settled = False
         """Whether its caller has an answer, or has gone: what becomes of it interests nobody."""
 
+    def is_live(self, now: float) -> bool:
+        """Whether it is to be computed, or goes on being computed."""
+        return self.inference.deadline > now and not self.inference.is_dropped and not self.is_settled
+
 
 class Whole:
     """A request that is computed in parts, one after the other in the queue, so that others come in between."""

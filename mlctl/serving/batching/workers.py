@@ -30,12 +30,12 @@ class Worker(Protocol):
     def places(self) -> int:
         """Batches that are computed side by side."""
 
-    @property
-    def ahead(self) -> int:
-        """Batches, one at most, that it takes beyond these, to have one at hand when it has finished another."""
-
     def start(self, batch: list[Waiting], finished: Finished, loop: asyncio.AbstractEventLoop) -> None:
-        """Compute a batch, for which there is a place: before this returns, or beside the event loop."""
+        """Compute a batch: before this returns, or beside the event loop.
+
+        There is a place for it, or for all but one: that is begun as soon as there is a place, without the requests
+        that were over by then.
+        """
 
     def take_back(self) -> list[Waiting] | None:
         """A batch that was started and that nobody has begun to compute: it is not started any more. None without."""
@@ -47,12 +47,10 @@ class Worker(Protocol):
 class FastWorker:
     """Computes what is short on the event loop, faster than a thread is woken; what is longer on a thread.
 
-    So nobody's request is read late because of others' rows, and reading them and answering costs the model no time. A
-    batch that it took ahead is without those who went meanwhile, or whose time was over.
+    So nobody's request is read late because of others' rows, and reading them and answering costs the model no time.
     """
 
     places = 1
-    ahead = 1
 
     def __init__(self, compute: Compute, is_short: IsShort, beside: Callable[[Compute], Worker] | None = None) -> None:
         """`beside` gives who computes what is longer, once there is such a batch: a thread, unless it is given."""
@@ -65,7 +63,7 @@ class FastWorker:
     def start(self, batch: list[Waiting], finished: Finished, loop: asyncio.AbstractEventLoop) -> None:
         """Compute the batch now, or give it to the thread."""
         if self._started or not self._is_short(batch):
-            self._other = self._other or self._beside(self._compute_wanted)
+            self._other = self._other or self._beside(self._compute)
             self._started += 1
             self._other.start(batch, partial(self._end, finished), loop)
             return
@@ -86,10 +84,6 @@ class FastWorker:
         if self._other is not None:
             self._other.close()
 
-    def _compute_wanted(self, batch: list[Waiting]) -> list[Computed]:
-        wanted = [each for each in batch if not (each.is_settled or each.inference.is_dropped)]
-        return self._compute(wanted) if wanted else []
-
     def _end(self, finished: Finished, batch: list[Waiting], computed: list[Computed] | None) -> None:
         self._started -= 1
         finished(batch, computed)
@@ -97,8 +91,6 @@ class FastWorker:
 
 class ThreadWorkers:
     """Threads that call one session; the runtime computes without Python's lock."""
-
-    ahead = 0
 
     def __init__(self, compute: Compute, count: int) -> None:
         self.places = count
@@ -133,13 +125,14 @@ class ThreadWorkers:
             batch, finished, loop = job
             computed = None
             try:
-                computed = self._compute(batch)
+                wanted = [each for each in batch if not (each.is_settled or each.inference.is_dropped)]
+                computed = self._compute(wanted) if wanted else []
             finally:
                 if computed is None:
                     self._begin()
                 _tell(loop, finished, batch, computed)
             # The last batch's rows must not stay in memory until there is another one.
-            del job, batch, computed
+            del job, batch, wanted, computed
 
 
 def _tell(
