@@ -64,7 +64,8 @@ def _widths(least: Sequence[int], whole: Sequence[int], spare: int) -> list[int]
 def _table(columns: Sequence[Sequence[str]], widths: Sequence[int], padding: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, padding))
     for number, (column, width) in enumerate(zip(columns, widths, strict=True)):
-        table.add_column(Text(column[0]), justify="right" if number else "left", width=width)
+        # No word is too wide, but rich takes a line of wide characters with its last blank for one.
+        table.add_column(Text(column[0]), justify="right" if number else "left", width=width, overflow="crop")
     for row in zip(*(column[1:] for column in columns), strict=True):
         table.add_row(*map(Text, row))
     return table

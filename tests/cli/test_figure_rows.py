@@ -5,7 +5,7 @@ import re
 
 import pytest
 from conftest import Lab
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 from terminals import on_terminal
@@ -52,6 +52,8 @@ def test_a_wide_terminal_has_a_line_for_every_model() -> None:
     cells=st.lists(st.tuples(*[st.text("ab[], 日", max_size=12)] * 3), min_size=1, max_size=3),
     width=st.integers(8, 60),
 )
+@example(cells=[("[[[[[日 [", "", "")], width=17)
+@example(cells=[("", "[[[[[日 [", "")], width=17)
 def test_whatever_cells_hold_their_words_are_whole(cells: list[tuple[str, str, str]], width: int) -> None:
     text = shown(width, ("one", "two", "three"), tuple(cells))
     for cell in cells:
