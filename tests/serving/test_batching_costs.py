@@ -162,7 +162,7 @@ def test_a_fast_model_is_not_called_with_batches_that_do_not_pay(monkeypatch: py
     steady = Disturbed(session(linear()), 0.0, 3e-4, 0)
     monkeypatch.setattr("mlctl.serving.batching.measuring.perf_counter", lambda: steady.now)
     found = measure(steady, layout_of(steady.inputs, steady.outputs, 0), 64)
-    # 250 µs that a batch costs beside the model make 16 rows pay; 32 could give 2 % more rows per second.
+    # 200 µs that a batch costs beside the model make 16 rows pay; 32 could give 2 % more rows per second.
     assert [curve.rows for curve in found.costs.curves] == [(1, 2, 4, 8, 16)]
     assert steady.now < FAST_SECONDS
 

@@ -31,7 +31,7 @@ _MOST_BYTES: Final = 64 << 20
 INLINE_SECONDS: Final = 0.0005
 """What takes less is computed between two reads of the network. On 2 cores, a small CNN of 0.25 ms a row: one caller
 waits 0.47 ms, and 0.53 ms where a thread computes; but that answers 14 % more of 16 callers."""
-_AROUND: Final = 2.5e-4
+_AROUND: Final = 2e-4
 """Seconds of a processor that a batch costs beside the model: threads wake each other, and the event loop's code and
 data were driven out of the caches. On 2 cores, a small int8 CNN at 64 callers: 226, 181, 173 and 161 microseconds a row
 in batches of 4 to 32."""
